@@ -1,0 +1,112 @@
+"""How trained weights are kept: tensors, config and provenance in one safetensors file."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from filo.errors import InputError
+from filo.files import sha256_of, write_atomically
+from filo.methods.filo_config import FiLoConfig, config_from_dict
+
+FORMAT = "filo-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained FiLo without its CLIP.
+
+    `clip` says which CLIP belongs to it: model, pretrained, image_size, sha256 of the weights. `provenance`
+    says where the weights come from: dataset, arguments, seed, stage, epoch, losses, versions, commit.
+    """
+
+    state: dict[str, Tensor]
+    config: FiLoConfig
+    clip: dict
+    provenance: dict
+    sha256: str
+
+
+def save_checkpoint(
+    path: Path, state: dict[str, Tensor], config: FiLoConfig, clip: dict, provenance: dict
+) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        InputError: it cannot be written; an earlier file of that name stands untouched.
+    """
+    metadata = {"format": FORMAT, "method": "filo"}
+    for name, part in (("config", asdict(config)), ("clip", clip), ("provenance", provenance)):
+        metadata[name] = json.dumps(part)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(f"{error}") from error
+
+    write_atomically(path, write)
+
+
+def epoch_path(folder: Path, stage: int, epoch: int) -> Path:
+    """Name the checkpoint of one epoch of one stage, both counted from 1."""
+    return folder / f"stage{stage}_epoch_{epoch:02d}.safetensors"
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        InputError: the file is missing, cut off, or something else than a checkpoint of this project.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; `bash train.sh` makes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is no readable safetensors file (cut off, or another format?): {error}"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(
+            f"{path} is no FiLo checkpoint: its format is {metadata.get('format', 'not stated')!r}, "
+            f"wanted {FORMAT!r}; give the file that train.py wrote"
+        )
+    try:
+        config, clip, provenance = (json.loads(metadata[key]) for key in ("config", "clip", "provenance"))
+        config = config_from_dict(config)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} has a damaged header ({type(error).__name__}: {error})") from error
+    return Checkpoint(state, config, clip, provenance, sha256_of(path))
+
+
+# our name -> the published program's, as patterns; what both call alike is spelled out all the same
+PUBLISHED_NAMES = {
+    r"linear_heads\.(\d+)\.(weight|bias)": r"decoder_linear.fc.\1.\2",
+    r"(normal|abnormal)_prompt\.ctx": r"\1_prompt_learner.ctx",
+    r"(normal|abnormal)_prompt\.meta_net\.0\.(weight|bias)": r"\1_prompt_learner.meta_net.linear1.\2",
+    r"(normal|abnormal)_prompt\.meta_net\.2\.(weight|bias)": r"\1_prompt_learner.meta_net.linear2.\2",
+    r"adapter\.down\.(weight|bias)": r"adapter.fc.0.\1",
+    r"adapter\.up\.(weight|bias)": r"adapter.fc.2.\1",
+}
+
+
+def published_name(name: str, config: FiLoConfig) -> str:
+    """Give the name that a trained tensor has in the published weights; MMCI branches are named by kernel
+    there.
+    """
+    if match := re.fullmatch(r"mmci_heads\.(\d+)\.branches\.(\d+)\.(weight|bias)", name):
+        head, branch, kind = match.groups()
+        height, width = config.mmci_shapes[int(branch)]
+        return f"decoder_cov.fc_{height}{width}.{head}.{kind}"
+    for ours, theirs in PUBLISHED_NAMES.items():
+        if re.fullmatch(ours, name):
+            return re.sub(ours, theirs, name)
+    raise KeyError(f"{name} has no counterpart in the published weights")

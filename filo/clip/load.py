@@ -1,0 +1,159 @@
+"""How a frozen CLIP is made: model name, weights, image size and activation -> `CLIP`."""
+
+import hashlib
+import math
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.model import convert_to_custom_text_state_dict
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from filo.clip.build import build_model, read_config
+from filo.clip.text import TextTower
+from filo.clip.vision import VisionTower
+from filo.clip.weights import read_weights
+from filo.errors import InputError
+
+ACTIVATIONS = ("gelu", "quick_gelu")
+DRAWN = "drawn:"
+
+
+class CLIP(nn.Module):
+    """A frozen CLIP: two towers, the sizes a method needs, and a fingerprint of its weights.
+
+    Attributes:
+        sha256: over names and float32 values of the weights before resizing, so that the same weights have
+            the same value whatever file they came in
+        mean, std: of the images these weights were trained on, RGB, for pixels in [0, 1]
+    """
+
+    def __init__(self, model: nn.Module, tokenizer, sha256: str, mean: tuple, std: tuple) -> None:
+        super().__init__()
+        text = getattr(model, "text", model)
+        self.vision = VisionTower(model.visual)
+        self.text = TextTower(text, tokenizer, text.context_length)
+        self.image_size: int = model.visual.image_size[0]
+        self.patch_size: int = model.visual.patch_size[0]
+        self.vision_width: int = model.visual.conv1.out_channels
+        self.embed_dim: int = model.visual.output_dim
+        self.text_width: int = self.text.width
+        self.layers: int = len(self.vision.blocks)
+        self.sha256, self.mean, self.std = sha256, mean, std
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "CLIP":
+        """Stay in evaluation mode whatever the module around this one does."""
+        return super().train(False)
+
+
+def load_clip(
+    name: str, pretrained: str, image_size: int, activation: str = "gelu", device: str | torch.device = "cpu"
+) -> CLIP:
+    """Load a plain ViT of open_clip, resized to square images of `image_size` pixels.
+
+    `name` is a model name of open_clip or a path to a JSON file in the form of its model configs.
+    `pretrained` is a weights tag of open_clip (downloaded once, then cached), a local file (safetensors,
+    OpenAI's archive, a state dict), or `drawn:SEED` for weights drawn from a seed, which know nothing and
+    are for tests and timing. `activation` is `gelu` or `quick_gelu`; it is never left to open_clip, whose
+    versions differ in their choice.
+
+    Raises:
+        InputError: unknown model or tag, no plain ViT, unreadable weights, weights of another model, bad
+            image size.
+    """
+    config = read_config(name)
+    if activation not in ACTIVATIONS:
+        raise InputError(f"activation {activation!r}: wanted one of {', '.join(ACTIVATIONS)}")
+    patch = config["vision_cfg"].get("patch_size", 16)
+    if image_size < patch or image_size % patch:
+        near = max(1, round(image_size / patch)) * patch
+        raise InputError(
+            f"image size {image_size} is no multiple of the {patch}-pixel patch of {name}: try {near}"
+        )
+    with torch.device("meta"):  # values would only be overwritten; drawing them takes long
+        model = build_model(name, config, image_size, activation)
+    weights, mean, std = _find_weights(name, config, pretrained)
+    model = model.to_empty(device="cpu")
+    _fill(model, dict(weights), f"{name} with weights {pretrained}")
+    return CLIP(model, open_clip.SimpleTokenizer(), fingerprint(weights), mean, std).to(device)
+
+
+def _find_weights(name: str, config: dict, pretrained: str) -> tuple[dict[str, Tensor], tuple, tuple]:
+    """Give the weights at their native size, and the mean and standard deviation of their images."""
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    if pretrained.startswith(DRAWN):
+        return draw_weights(name, config, pretrained.removeprefix(DRAWN)), mean, std
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained not in tags:
+        if not Path(pretrained).exists() and not Path(pretrained).suffix:
+            known = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags"
+            raise InputError(f"{pretrained!r} is neither a file nor a weights tag ({known})")
+        return read_weights(Path(pretrained)), mean, std
+    tag = open_clip.get_pretrained_cfg(name, pretrained)
+    try:
+        path = open_clip.download_pretrained(tag)
+    except Exception as error:  # the hub's client, urllib and open_clip raise kinds of their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the weights {pretrained!r} of {name} are not on this machine and could not be downloaded "
+            f"({reason}); fetch them elsewhere and give the file by --clip_pretrained PATH"
+        ) from error
+    return read_weights(Path(path)), tuple(tag.get("mean", mean)), tuple(tag.get("std", std))
+
+
+def draw_weights(name: str, config: dict, seed: str) -> dict[str, Tensor]:
+    """Draw weights from a seed, the same on every machine, without touching the global generator."""
+    if not seed.isdecimal():
+        raise InputError(f"weights {DRAWN}{seed}: wanted a number as seed, such as {DRAWN}0")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed))
+        return build_model(name, config, config["vision_cfg"].get("image_size", 224), "gelu").state_dict()
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor], what: str) -> None:
+    """Load the weights strictly, the position grid resized to the model's."""
+    if "positional_embedding" in weights and hasattr(model, "text"):
+        weights = convert_to_custom_text_state_dict(weights)
+    if "logit_scale" in weights and weights["logit_scale"].numel() == 1:
+        weights["logit_scale"] = weights["logit_scale"].reshape(model.logit_scale.shape)
+    table = weights.get("visual.positional_embedding")
+    if table is not None and table.ndim == 2:
+        weights["visual.positional_embedding"] = resize_positions(table, model.visual.grid_size[0])
+    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    found = {k: tuple(v.shape) for k, v in weights.items()}
+    wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+    if wrong:
+        first = wrong[0]
+        raise InputError(
+            f"{what} do not fit: {len(wrong)} of {len(wanted)} tensors differ, the first is "
+            f"{first} (wanted {wanted.get(first, 'none')}, found {found.get(first, 'none')}); "
+            "is it another CLIP model?"
+        )
+    model.load_state_dict(weights)
+
+
+def resize_positions(table: Tensor, grid: int, mode: str = "bicubic") -> Tensor:
+    """Resize a position table (1 + g * g, C) to (1 + grid * grid, C); the class token's row stays.
+
+    Antialias stays off: open_clip's own resize has it on, uses another cubic coefficient with it, and so
+    gives other numbers even when enlarging.
+    """
+    g = math.isqrt(max(len(table) - 1, 0))
+    if g < 1 or g * g != len(table) - 1:
+        raise InputError(f"{len(table)} position embeddings are not one class token and a square grid")
+    if g == grid:
+        return table
+    image = table[1:].reshape(1, g, g, -1).permute(0, 3, 1, 2)  # (1, C, g, g)
+    image = F.interpolate(image, size=(grid, grid), mode=mode, align_corners=False)
+    return torch.cat([table[:1], image.flatten(2).transpose(1, 2)[0]])
+
+
+def fingerprint(weights: dict[str, Tensor]) -> str:
+    """Hash names and values, so that equal weights have equal fingerprints whatever file held them."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().float().contiguous().numpy())
+    return digest.hexdigest()

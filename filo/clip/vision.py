@@ -1,0 +1,94 @@
+"""What the frozen image tower gives: a global feature and patch tokens from several depths (FiLo, 3.3).
+
+From the block after the first tap on, two streams run side by side. The ordinary one is CLIP itself. The
+V-V one only gathers `proj(softmax(v v^T / sqrt(d)) v)`, its values taken from the ordinary stream, and has
+no MLP.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from filo.clip.attention import attend, feed_forward, project_qkv
+from filo.errors import InputError
+
+
+class ImageFeatures(NamedTuple):
+    """Everything a method may want from one pass over a batch of images.
+
+    Shape:
+        image: (B, D), class token of the ordinary stream after `ln_post` and projection, not normalised
+        ordinary: one (B, 1 + N, C) for each tap, class token first, no `ln_post`
+        vv: one (B, 1 + N, C) for each tap but the first
+    """
+
+    image: Tensor
+    ordinary: tuple[Tensor, ...]
+    vv: tuple[Tensor, ...]
+
+
+class VisionTower(nn.Module):
+    """Walks the blocks of an open_clip `VisionTransformer` and taps them.
+
+    Shape:
+        images: (B, 3, S, S), normalised with CLIP's mean and standard deviation
+        output: `ImageFeatures`
+    """
+
+    def __init__(self, visual: nn.Module) -> None:
+        super().__init__()
+        self.visual = visual
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.visual.transformer.resblocks
+
+    def forward(self, images: Tensor, taps: Sequence[int], aliased: bool = False) -> ImageFeatures:
+        """Run the tower; `taps` are 1-based depths, `aliased` stores them as the published FiLo does.
+
+        As official: the published program adds in place into tensors it has already stored. What its heads
+        get is therefore the last V-V tensor for the first tap and for every V-V tap, and for a later
+        ordinary tap the stream after the *next* block's attention. The published weights were trained on
+        exactly these.
+        """
+        self._check(images, taps)
+        x = self.visual._embeds(images)  # (B, 1 + N, C)
+        vv, ordinary, vv_taps = None, {}, {}
+        for depth, block in enumerate(self.blocks, start=1):
+            q, k, v = project_qkv(block, x)
+            x = x + attend(block, q, k, v)
+            if aliased and depth - 1 in ordinary:
+                ordinary[depth - 1] = x
+            if vv is not None:
+                vv = vv + attend(block, v, v, v)
+            x = feed_forward(block, x)
+            if depth in taps:
+                ordinary[depth], vv_taps[depth] = x, vv
+                vv = x if vv is None else vv
+        if aliased and taps[0] < len(self.blocks):
+            ordinary[taps[0]] = vv
+            vv_taps = dict.fromkeys(vv_taps, vv)
+        return ImageFeatures(
+            self._global_feature(x),
+            tuple(ordinary[tap] for tap in taps),
+            tuple(vv_taps[tap] for tap in taps[1:]),
+        )
+
+    def _global_feature(self, x: Tensor) -> Tensor:
+        pooled, _ = self.visual._pool(x)
+        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+
+    def _check(self, images: Tensor, taps: Sequence[int]) -> None:
+        side = self.visual.image_size[0]
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, side, side):
+            raise InputError(
+                f"images have shape {tuple(images.shape)}; this CLIP was built for (B, 3, {side}, {side})"
+            )
+        check_taps(taps, len(self.blocks))
+
+
+def check_taps(taps: Sequence[int], depth: int) -> None:
+    """Raise `InputError` unless `taps` rise strictly within 1..depth."""
+    if not taps or list(taps) != sorted(set(taps)) or taps[0] < 1 or taps[-1] > depth:
+        raise InputError(f"features_list {list(taps)}: wanted rising layer numbers between 1 and {depth}")

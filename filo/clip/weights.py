@@ -1,0 +1,129 @@
+"""How CLIP weights are read from a file without ever executing what is in it."""
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from filo.errors import InputError
+
+# entries of OpenAI's archives that describe the model instead of being weights
+DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict: safetensors, OpenAI's TorchScript archive, or a plain `torch.save` file.
+
+    Names come out bare (no `module.`), floating tensors as float32 on the CPU.
+
+    Raises:
+        InputError: the file is missing, cut off, or holds anything but tensors.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: {'a folder, not a' if path.is_dir() else 'no such'} weights file")
+    try:
+        weights = _read(path)
+    except Exception as error:  # a broken file fails in as many ways as it has bytes
+        raise InputError(f"{path} is not a readable weights file (cut off?): {_first_line(error)}") from error
+    weights = {name.removeprefix("module."): t for name, t in weights.items() if name not in DESCRIPTIONS}
+    return {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    if _is_torchscript(path):
+        return read_torchscript(path)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
+        raise ValueError("it holds something else than a state dict")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+class _Module:
+    """Stands for any scripted module: its state is kept as plain attributes, its code is not looked at."""
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+
+
+_ALLOWED = {
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): lambda data, requires_grad, hooks: data,
+    ("torch.jit._pickle", "build_intlist"): list,
+    ("torch.jit._pickle", "build_boollist"): list,
+    ("torch.jit._pickle", "build_doublelist"): list,
+    ("torch.jit._pickle", "build_tensorlist"): list,
+    ("torch.jit._pickle", "restore_type_tag"): lambda value, tag: value,
+    ("collections", "OrderedDict"): OrderedDict,
+}
+_DTYPES = {
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "BoolStorage": torch.bool,
+    "BFloat16Storage": torch.bfloat16,
+}
+
+
+class _TensorsOnly(pickle.Unpickler):
+    """Rebuilds the tensors of a TorchScript archive; every other name in the pickle is refused."""
+
+    def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(archive.open(f"{folder}/data.pkl"))
+        self.archive, self.folder = archive, folder
+
+    def find_class(self, module: str, name: str):
+        if module.startswith("__torch__"):
+            return _Module
+        if module == "torch" and name in _DTYPES:
+            return _DTYPES[name]
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which no weights file needs")
+
+    def persistent_load(self, saved_id: tuple):
+        _, dtype, key, _, _ = saved_id
+        raw = bytearray(self.archive.read(f"{self.folder}/data/{key}"))
+        storage = torch.UntypedStorage.from_buffer(raw, byte_order="little", dtype=torch.uint8)
+        return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
+def read_torchscript(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a TorchScript archive, the form in which OpenAI publishes CLIP.
+
+    `torch.jit.load` would run the archive's own code; here its data is walked and its code left alone.
+    """
+    with zipfile.ZipFile(path) as archive:
+        folder = next(n for n in archive.namelist() if n.endswith("/data.pkl")).rsplit("/", 1)[0]
+        root = _TensorsOnly(archive, folder).load()
+    weights: dict[str, Tensor] = {}
+    _collect(root, "", weights)
+    return weights
+
+
+def _collect(module: object, prefix: str, weights: dict[str, Tensor]) -> None:
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            weights[prefix + name] = value
+        elif isinstance(value, _Module):
+            _collect(value, f"{prefix}{name}.", weights)

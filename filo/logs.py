@@ -1,0 +1,146 @@
+"""What a run writes down about itself: where it ran, what it used, one log line per epoch."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from filo.errors import InputError
+from filo.files import write_json
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "open_clip_torch",
+    "numpy",
+    "scipy",
+    "opencv-python",
+    "pillow",
+    "safetensors",
+)
+RUN_FILES = ("args.json", "log.jsonl", "stage?_epoch_*.safetensors", "filo.safetensors")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def describe_environment(device: torch.device) -> dict:
+    """Give versions, commit and hardware, as they go into checkpoints and results."""
+    return {
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "commit": _commit(),
+        "device": str(device),
+        "hardware": _hardware(device),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit this code is at, with `+changes` if files differ from it; None outside a git checkout."""
+    try:
+        git = ["git", "-C", str(ROOT)]
+        top = subprocess.run([*git, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True)
+        if top.returncode != 0 or Path(top.stdout.split("\n")[0]) != ROOT:
+            return None
+        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True).stdout
+        return top.stdout.split()[-1] + ("+changes" if changes.strip() else "")
+    except OSError:
+        return None
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        models = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line
+        ]
+        name = models[0] if models else name
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Give the largest memory used so far, in GB (1e9 bytes): of this process, and of the GPU if there is
+    one.
+    """
+    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    peak = {"rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)}
+    if device.type == "cuda":
+        peak["cuda_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
+    return peak
+
+
+def start_run(folder: Path, arguments: dict, overwrite: bool) -> None:
+    """Make a training run's folder and write `args.json` into it.
+
+    Raises:
+        InputError: the folder holds another run and `overwrite` is off, or cannot be written to.
+    """
+    old = [path for pattern in RUN_FILES for path in sorted(folder.glob(pattern))]
+    if old and not overwrite:
+        raise InputError(
+            f"{folder} holds another run ({old[0].name}): choose another --save_path, or add --overwrite to "
+            "throw that run away"
+        )
+    for path in old:
+        path.unlink()
+    write_json(folder / "args.json", arguments)
+
+
+def append_line(path: Path, record: dict) -> None:
+    """Append one JSON line to a log.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {path}: {error.strerror or error}; make room and start again"
+        ) from error
+
+
+def pick_device(name: str | None) -> torch.device:
+    """Give the device of that name, or the best there is.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device {name!r} cannot be used ({reason}); leave --device out for the best there is"
+        ) from error
+    return device
+
+
+def plain(arguments: dict) -> dict:
+    """Make arguments fit for JSON: paths become texts."""
+    return {key: _plain(value) for key, value in arguments.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value

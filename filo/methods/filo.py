@@ -1,0 +1,234 @@
+"""FiLo: fine-grained description and high-quality localisation on a frozen CLIP (arXiv 2404.13671)."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
+
+from filo.adapter import Adapter
+from filo.clip.load import CLIP
+from filo.clip.text import PromptTree
+from filo.clip.vision import ImageFeatures, check_taps
+from filo.errors import InputError
+from filo.losses import dice_loss, focal_loss, squared_dice_loss
+from filo.methods.filo_config import FiLoConfig
+from filo.mmci import MultiShapeConv, to_grid
+from filo.prompts import ClassTexts, LearnablePrompt
+
+MAP_SCALE = 100.0  # temperature of the maps, CLIP's own
+TEMPERATURE = 0.07  # of the global similarities
+
+
+class Prediction(NamedTuple):
+    """What FiLo says about a batch.
+
+    Shape:
+        scores: (B,), higher is more anomalous; `official` about [-0.4, 0.9], `paper` [0, 2]
+        maps: (B, S, S), 0 normal to 1 anomalous
+    """
+
+    scores: Tensor
+    maps: Tensor
+
+
+class FiLo(nn.Module):
+    """The whole model: four linear and three MMCI heads, two learnable prompts, an adapter, on a frozen CLIP.
+
+    `texts` gives the filled texts of every class that may be asked for. Images are (B, 3, S, S), normalised
+    with the CLIP's mean and standard deviation; every image has its own class.
+    """
+
+    def __init__(self, clip: CLIP, config: FiLoConfig, texts: Mapping[str, ClassTexts]) -> None:
+        super().__init__()
+        check_taps(config.features_list, clip.layers)
+        C, D, taps = clip.vision_width, clip.embed_dim, len(config.features_list)
+        self.clip, self.config, self.texts = clip, config, dict(texts)
+        self.linear_heads = nn.ModuleList(nn.Linear(C, D) for _ in range(taps))
+        self.mmci_heads = nn.ModuleList(MultiShapeConv(C, D, config.mmci_shapes) for _ in range(taps - 1))
+        self.normal_prompt = LearnablePrompt(config.n_ctx, D, clip.text_width)
+        self.abnormal_prompt = LearnablePrompt(config.n_ctx, D, clip.text_width)
+        self.adapter = Adapter(D, config.adapter_bias, config.adapter_residual)
+        self._trees: dict[tuple[str, ...], PromptTree] = {}
+
+    def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """The trained part by the learning rate it has: `decoder`, `prompts` (stage 1) and `adapter` (stage
+        2).
+        """
+        return {
+            "decoder": [*self.linear_heads.parameters(), *self.mmci_heads.parameters()],
+            "prompts": [*self.normal_prompt.parameters(), *self.abnormal_prompt.parameters()],
+            "adapter": [*self.adapter.parameters()],
+        }
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The tensors that training changes; CLIP is not among them."""
+        return {name: t for name, t in self.state_dict().items() if not name.startswith("clip.")}
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `trained_state` gave, strictly.
+
+        Raises:
+            InputError: names or sizes differ, so the state belongs to another architecture.
+        """
+        own = self.trained_state()
+        wrong = sorted(
+            n
+            for n in own.keys() | state.keys()
+            if n not in own or n not in state or own[n].shape != state[n].shape
+        )
+        if wrong:
+            sizes = [tuple(s[wrong[0]].shape) if wrong[0] in s else "none" for s in (own, state)]
+            raise InputError(
+                f"{len(wrong)} tensors do not fit this model, the first is {wrong[0]} "
+                f"(wanted {sizes[0]}, found {sizes[1]}): the weights belong to another architecture"
+            )
+        self.load_state_dict(dict(state), strict=False)
+
+    # features
+
+    @torch.no_grad()
+    def image_features(self, images: Tensor) -> ImageFeatures:
+        """Run the frozen image tower; nothing of it is kept for a backward pass."""
+        return self.clip.vision(images, self.config.features_list, self.config.aliased_taps)
+
+    def text_features(
+        self, image: Tensor, class_names: Sequence[str], positions: Sequence[int | None] | None = None
+    ) -> Tensor:
+        """Give [F_n, F_a] for every image, (B, 2, D), from its global feature (B, D), class and position.
+
+        A position is an index into `ClassTexts.positions`; None stands for all of them.
+        """
+        positions = positions or [None] * len(class_names)
+        wanted = list(zip(class_names, positions, strict=True))
+        pair = image.new_empty(len(wanted), 2, self.clip.embed_dim)
+        unit = F.normalize(image, dim=-1)
+        for key in dict.fromkeys(wanted):
+            rows = [i for i, other in enumerate(wanted) if other == key]
+            texts = self._texts_of(key[0])
+            normal = self._mean_feature(texts.normal, self.normal_prompt(unit[rows]))
+            abnormal = self._mean_feature(texts.abnormal_at(key[1]), self.abnormal_prompt(unit[rows]))
+            index = torch.tensor(rows, device=pair.device)
+            pair = pair.index_copy(0, index, torch.stack([normal, abnormal], dim=1))
+        if self.config.joint_norm:
+            pair = pair / pair.flatten(1).norm(dim=1)[:, None, None]
+        return pair
+
+    def _texts_of(self, class_name: str) -> ClassTexts:
+        if class_name not in self.texts:
+            raise InputError(f"no texts for the class {class_name!r}; known: {', '.join(self.texts)}")
+        return self.texts[class_name]
+
+    def _mean_feature(self, texts: tuple[str, ...], ctx: Tensor) -> Tensor:
+        """Encode texts behind `ctx` (B, n_ctx, T); normalise, average, normalise: (B, D)."""
+        if texts not in self._trees:
+            self._trees[texts] = self.clip.text.grow(texts, self.config.n_ctx)
+        features = self.clip.text(self._trees[texts].to(ctx.device), ctx)  # (B, K, D)
+        return F.normalize(F.normalize(features, dim=-1).mean(1), dim=-1)
+
+    def global_feature(self, features: ImageFeatures, adapted: bool) -> Tensor:
+        """The image's global feature g, L2-normalised, (B, D); it also feeds the learnable prompts."""
+        image = self.adapter(features.image) if adapted else features.image
+        return F.normalize(image, dim=-1)
+
+    # maps
+
+    def probability_maps(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
+        """Give [normal, abnormal] probabilities, (B, 2, S, S), of every head: the linear ones, then MMCI
+        (eq. 2).
+        """
+        linear = [
+            self._probabilities(head(tap[:, 1:]), text)
+            for head, tap in zip(self.linear_heads, features.ordinary, strict=True)
+        ]
+        mmci = [
+            self._mmci_probabilities(head, tap[:, 1:], text)
+            for head, tap in zip(self.mmci_heads, features.vv, strict=True)
+        ]
+        return linear + mmci
+
+    def _mmci_probabilities(self, head: MultiShapeConv, tokens: Tensor, text: Tensor) -> Tensor:
+        if self.config.mmci_combine == "features":
+            return self._probabilities(head(tokens), text)
+        return torch.stack([self._probabilities(branch, text) for branch in head.each(tokens)]).mean(0)
+
+    def _probabilities(self, tokens: Tensor, text: Tensor) -> Tensor:
+        """Compare joint-space tokens (B, N, D) with the text pair (B, 2, D): (B, 2, S, S)."""
+        logits = to_grid(MAP_SCALE * F.normalize(tokens, dim=-1) @ text.transpose(1, 2))  # (B, 2, G, G)
+        if self.config.softmax_at == "grid":
+            return self._enlarge(logits.softmax(1))
+        return self._enlarge(logits).softmax(1)
+
+    def _enlarge(self, grid: Tensor) -> Tensor:
+        return F.interpolate(grid, size=self.clip.image_size, mode="bilinear", align_corners=True)
+
+    def anomaly_map(self, maps: Sequence[Tensor]) -> Tensor:
+        """Merge the heads' maps into M (B, S, S): (p_abnormal - p_normal + 1) / 2, averaged, smoothed (eq.
+        3, 4).
+        """
+        mean = torch.stack(list(maps)).mean(0)
+        size, sigma = self.config.blur_kernel, self.config.blur_sigma
+        merged = (mean[:, 1] - mean[:, 0] + 1) / 2
+        merged = gaussian_blur(merged[:, None], [size, size], [sigma, sigma])[:, 0]
+        if self.config.map_norm == "minmax":
+            low, high = merged.amin((1, 2), keepdim=True), merged.amax((1, 2), keepdim=True)
+            merged = (merged - low) / (high - low).clamp_min(1e-12)
+        return merged
+
+    def image_scores(self, image: Tensor, text: Tensor, maps: Tensor) -> Tensor:
+        """Score images (B,) from g (B, D), the text pair (B, 2, D) and M (B, S, S) (eq. 1)."""
+        similarity = torch.einsum("bd,bkd->bk", image, text)
+        peak = maps.flatten(1).amax(1)
+        if self.config.image_score == "cosine":
+            return (similarity[:, 1] + peak) / 2
+        return (similarity / TEMPERATURE).softmax(1)[:, 1] + peak
+
+    @torch.no_grad()
+    def predict(
+        self, images: Tensor, class_names: Sequence[str], positions: Sequence[int | None] | None = None
+    ) -> Prediction:
+        """Score a batch of images (B, 3, S, S), each of its own class and position (None: not known)."""
+        features = self.image_features(images)
+        image = self.global_feature(features, adapted=True)
+        text = self.text_features(image, class_names, positions)
+        maps = self.anomaly_map(self.probability_maps(features, text))
+        return Prediction(self.image_scores(image, text, maps), maps)
+
+    # training
+
+    def local_loss(self, images: Tensor, class_names: Sequence[str], masks: Tensor) -> Tensor:
+        """Stage 1: focal and Dice losses of the maps against masks (B, S, S), all positions at once (eq.
+        9).
+        """
+        features = self.image_features(images)
+        text = self.text_features(self.global_feature(features, adapted=False), class_names)
+        maps = self.probability_maps(features, text)
+        if self.config.local_loss == "mean":
+            maps = [torch.stack(maps).mean(0)]
+        return torch.stack([self._map_loss(each, masks) for each in maps]).sum()
+
+    def _map_loss(self, maps: Tensor, masks: Tensor) -> Tensor:
+        masks = masks.to(maps.dtype)
+        return focal_loss(maps, masks) + self._dice(maps[:, 1], masks) + self._dice(maps[:, 0], 1 - masks)
+
+    def _dice(self, p: Tensor, t: Tensor) -> Tensor:
+        dice = dice_loss if self.config.dice_form == "smooth" else squared_dice_loss
+        if self.config.dice_over == "rows":
+            # as official: the mask is squeezed to (S, S), so that rows stand where the batch should
+            p, t = p.flatten(0, 1), t.flatten(0, 1)
+        return dice(p, t)
+
+    def global_loss(self, images: Tensor, class_names: Sequence[str], labels: Tensor) -> Tensor:
+        """Stage 2: cross-entropy of the adapted global feature against labels (B,); texts get no gradient."""
+        features = self.image_features(images)
+        image = self.global_feature(features, adapted=True)
+        with torch.no_grad():
+            text = self.text_features(image, class_names)
+        if self.config.global_loss == "cosine":
+            return F.cross_entropy(torch.einsum("bd,bkd->bk", image, text) / TEMPERATURE, labels)
+        with torch.no_grad():
+            maps = self.anomaly_map(self.probability_maps(features, text))
+        halved = (self.image_scores(image, text, maps) / 2).clamp(1e-6, 1 - 1e-6)
+        return F.binary_cross_entropy(halved, labels.to(halved.dtype))

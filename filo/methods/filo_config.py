@@ -1,0 +1,105 @@
+"""Everything in which FiLo's paper and its published program differ, as data.
+
+A preset is nothing but a set of values. `official` follows the published program, to which the published
+weights and tables belong; `paper` follows arXiv 2404.13671. Where the paper leaves something open, the
+reading taken here stands beside the field. Both agree on what has no field: Eq. 4 may be blurred before or
+after it is halved (both are linear), and the learning rates, which are flags of `train.py`.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+from filo.errors import InputError
+from filo.mmci import SHAPES
+
+
+@dataclass(frozen=True)
+class FiLoConfig:
+    """What a FiLo model is made of; the defaults are the preset `official`."""
+
+    # sizes, the same in both
+    features_list: tuple[int, ...] = (6, 12, 18, 24)  # 1-based layers of the image tower that are tapped
+    n_ctx: int = 12  # learned vectors before each text; figure 5 finds 12 best
+
+    # the image tower
+    activation: str = (
+        "gelu"  # `gelu` | `quick_gelu`: OpenAI's weights were trained with QuickGELU, FiLo's without
+    )
+    aliased_taps: bool = True  # stored tensors are altered by later blocks (`filo.clip.vision`)
+
+    # heads and maps
+    mmci_shapes: tuple[tuple[int, int], ...] = SHAPES
+    mmci_combine: str = "features"  # `features`: one softmax over the sum | `probabilities`: eq. 2, one each
+    softmax_at: str = "image"  # `image`: after enlarging | `grid`: eq. 2, before it
+    # Norm of eq. 2 and 3 has no formula in the paper. `mean`: divide by the number of maps added, which
+    # brings them to [0, 1] and keeps images comparable | `minmax`: stretch every image's final map to [0, 1]
+    map_norm: str = "mean"
+    blur_kernel: int = 3  # pixels; as official: far too small for its sigma, so nearly a plain 3x3 mean
+    blur_sigma: float = 4.0
+
+    # texts
+    templates: str = "official"  # set of prompts/templates.json
+    share_descriptions_by_name: bool = True  # as official: macaroni1 is described as macaroni2
+    joint_norm: bool = (
+        True  # divide [F_n, F_a] by the norm of the pair, which makes the temperature 100 / sqrt(2)
+    )
+
+    # global feature and image score
+    adapter_bias: bool = False
+    adapter_residual: bool = True
+    image_score: str = (
+        "cosine"  # `cosine`: (g.F_a + max M) / 2 | `softmax`: eq. 1, softmax(g.F / 0.07) + max M
+    )
+
+    # training
+    dice_over: str = "rows"  # `rows`: every pixel row by itself | `image`
+    dice_form: str = "smooth"  # `smooth`: 1 - (2I + 1) / (P + T + 1) | `squared`: eq. 8
+    local_loss: str = "each"  # `each`: every map by itself, summed | `mean`: eq. 9, on the aggregated map
+    # `cosine`: cross-entropy of the two similarities / 0.07 | `score`: eq. 5 and 6 on S_global with max(M);
+    # as it lies in [0, 2], half of it is taken as the probability of an anomaly
+    global_loss: str = "cosine"
+    mosaic_label: str = (
+        "own"  # `own`: a mosaic keeps its first image's label | `any`: anomalous if any part is
+    )
+
+
+PRESETS = {
+    "official": FiLoConfig(),
+    "paper": FiLoConfig(
+        activation="quick_gelu",
+        aliased_taps=False,
+        mmci_combine="probabilities",
+        softmax_at="grid",
+        blur_kernel=33,  # four sigmas on each side
+        templates="paper",
+        share_descriptions_by_name=False,
+        joint_norm=False,
+        adapter_bias=True,
+        adapter_residual=False,
+        image_score="softmax",
+        dice_over="image",
+        dice_form="squared",
+        local_loss="mean",
+        global_loss="score",
+        mosaic_label="any",
+    ),
+}
+
+
+def config_from_dict(values: dict) -> FiLoConfig:
+    """Rebuild a config from its `dataclasses.asdict`, as a checkpoint holds it.
+
+    Raises:
+        InputError: a field is missing or unknown, which means another version of this project.
+    """
+    known = {field.name for field in fields(FiLoConfig)}
+    if odd := known ^ values.keys():
+        raise InputError(f"the checkpoint's config and this version's differ in: {', '.join(sorted(odd))}")
+    shapes = tuple(tuple(shape) for shape in values["mmci_shapes"])
+    return FiLoConfig(**{**values, "features_list": tuple(values["features_list"]), "mmci_shapes": shapes})
+
+
+def preset_name(config: FiLoConfig) -> str:
+    """Name the preset whose quirks a config has; sizes do not count."""
+    sizes = {"features_list": config.features_list, "n_ctx": config.n_ctx}
+    names = [name for name, preset in PRESETS.items() if replace(preset, **sizes) == config]
+    return names[0] if names else "custom"

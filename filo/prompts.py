@@ -1,0 +1,169 @@
+"""Which texts describe a class, and the vectors learned in front of them (FiLo, section 3.2).
+
+Texts are data: `prompts/templates.json` holds the template sets and positions, `prompts/<dataset>.json` the
+classes with spoken name and anomaly descriptions. They are filled in by plain replacement, never evaluated.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from filo.errors import InputError
+
+FOLDER = Path(__file__).resolve().parents[1] / "prompts"
+
+
+@dataclass(frozen=True)
+class ClassTexts:
+    """All texts of one class.
+
+    `abnormal` is ordered description by description, within one position by position, so those of position i
+    are `abnormal[i :: len(positions)]`.
+    """
+
+    normal: tuple[str, ...]
+    abnormal: tuple[str, ...]
+    positions: tuple[str, ...]
+
+    def abnormal_at(self, position: int | None) -> tuple[str, ...]:
+        """The abnormal texts of one position (an index), or all of them when it is not known."""
+        return self.abnormal if position is None else self.abnormal[position :: len(self.positions)]
+
+
+def fill_texts(templates: dict, set_name: str, name: str, descriptions: Iterable[str]) -> ClassTexts:
+    """Fill one template set for a class of spoken `name`."""
+    chosen = templates["sets"][set_name]
+    described = [
+        _fill(template, name).replace("{description}", description)
+        for description in descriptions
+        for template in chosen["described"]
+    ]
+    states = described + [_fill(template, name) for template in chosen["general"]]
+    return ClassTexts(
+        normal=tuple(f"{_fill(template, name)}." for template in chosen["normal"]),
+        abnormal=tuple(f"{state} at {position}." for state in states for position in templates["positions"]),
+        positions=tuple(templates["positions"]),
+    )
+
+
+def _fill(template: str, name: str) -> str:
+    return template.replace("{class}", name)
+
+
+@dataclass(frozen=True)
+class ClassPrompt:
+    """One class of a prompt file: how it is called and what may be wrong with it."""
+
+    name: str
+    descriptions: tuple[str, ...]
+    official_descriptions_of: str | None = None
+
+
+class PromptBook:
+    """The classes of one or more prompt files; a later file overrides an earlier one class by class."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self.paths = tuple(paths)
+        self.templates = _read_json(FOLDER / "templates.json")
+        self.classes: dict[str, ClassPrompt] = {}
+        for path in self.paths:
+            self.classes |= _read_classes(path)
+
+    def texts(self, classes: Iterable[str], set_name: str, share_by_name: bool) -> dict[str, ClassTexts]:
+        """Fill the texts of `classes`; `share_by_name` follows the files' `official_descriptions_of` lines.
+
+        Raises:
+            InputError: a class is in none of the files.
+        """
+        return {c: self._texts(c, set_name, share_by_name) for c in classes}
+
+    def _texts(self, class_name: str, set_name: str, share_by_name: bool) -> ClassTexts:
+        prompt = self._find(class_name)
+        source = prompt
+        if share_by_name and prompt.official_descriptions_of:
+            source = self._find(prompt.official_descriptions_of)
+        return fill_texts(self.templates, set_name, prompt.name, source.descriptions)
+
+    def _find(self, class_name: str) -> ClassPrompt:
+        if class_name not in self.classes:
+            files = ", ".join(str(path) for path in self.paths)
+            raise InputError(
+                f"the class {class_name!r} has no prompts in {files} "
+                f"(classes there: {', '.join(self.classes)}); "
+                f'add "{class_name}": {{"name": ..., "descriptions": [...]}} as prompts/README.md shows, '
+                "or name a file that has it by --prompts"
+            )
+        return self.classes[class_name]
+
+
+def find_prompt_file(dataset: str) -> Path:
+    """Give `prompts/<dataset>.json`.
+
+    Raises:
+        InputError: there is none; the message names those there are.
+    """
+    path = FOLDER / f"{dataset}.json"
+    if not path.is_file():
+        known = sorted(p.stem for p in FOLDER.glob("*.json") if p.stem != "templates")
+        raise InputError(
+            f"no prompts for the dataset {dataset!r}: {path} does not exist (there are: {', '.join(known)}); "
+            "write one as prompts/README.md shows, or name a file by --prompts"
+        )
+    return path
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such prompt file") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable JSON: {error}") from error
+
+
+def _read_classes(path: Path) -> dict[str, ClassPrompt]:
+    content = _read_json(path)
+    try:
+        return {
+            class_name: ClassPrompt(
+                name=_text(entry["name"]),
+                descriptions=tuple(_text(d["text"]) for d in entry["descriptions"]),
+                official_descriptions_of=entry.get("official_descriptions_of"),
+            )
+            for class_name, entry in content["classes"].items()
+        }
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} is no prompt file: wanted classes -> name and descriptions with text each "
+            f"({type(error).__name__}: {error}); prompts/README.md shows the form"
+        ) from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"wanted a text, found {value!r}")
+    return value
+
+
+class LearnablePrompt(nn.Module):
+    """Context vectors in front of every text of one kind, shifted by the image (CoCoOp, as FiLo uses it).
+
+    Shape:
+        features: (B, D), global image features, L2-normalised
+        output: (B, n_ctx, T)
+    """
+
+    def __init__(self, n_ctx: int, feature_width: int, text_width: int) -> None:
+        super().__init__()
+        self.ctx = nn.Parameter(torch.empty(n_ctx, text_width).normal_(std=0.02))
+        hidden = max(1, feature_width // 16)
+        self.meta_net = nn.Sequential(
+            nn.Linear(feature_width, hidden), nn.ReLU(), nn.Linear(hidden, text_width)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.ctx + self.meta_net(features)[:, None]

@@ -1,0 +1,82 @@
+# Sourced by the other scripts, which then call `setup FILE...`: makes a virtual environment, installs the
+# requirement files into it and leaves its interpreter in $PYTHON. Done once, and again when a file changes.
+#
+#   PYTHON=/path/to/python bash demo.sh    uses that interpreter's environment as it is, installs nothing
+#   VENV=/path/to/folder bash demo.sh      makes the environment there instead of .venv
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+
+setup() {
+    if [ -n "${PYTHON:-}" ]; then
+        _check_own_python
+        return
+    fi
+    local venv="${VENV:-$ROOT/.venv}" file
+    [ -x "$venv/bin/python" ] || _make_venv "$venv"
+    for file in "$@"; do
+        _install "$venv" "$ROOT/$file"
+    done
+    PYTHON="$venv/bin/python"
+}
+
+fail() {
+    echo "error: $*" >&2
+    exit 2
+}
+
+_check_own_python() {
+    "$PYTHON" -c 'import cv2, open_clip, safetensors, sklearn, tabulate, torch, torchvision, tqdm' ||
+        fail "PYTHON=$PYTHON lacks what the line above names: run '$PYTHON -m pip install -r requirements.txt', or leave PYTHON unset"
+}
+
+_make_venv() {
+    command -v python3 >/dev/null || fail "python3 is not on the PATH; Python 3.10 or newer is needed"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+        fail "python3 is $(python3 -V 2>&1); Python 3.10 or newer is needed"
+    echo "making a virtual environment in $1"
+    python3 -m venv "$1" || fail "cannot make $1; on Debian and Ubuntu the package python3-venv is needed"
+}
+
+# A stamp is written only after a complete install, so a broken-off one is taken up again.
+_install() {
+    local venv="$1" file="$2" stamp
+    stamp="$venv/.installed-$(basename "$(dirname "$file")")-$(basename "$file")"
+    cmp -s "$file" "$stamp" && return
+    echo "installing $file into $venv (torch alone is several GB; once only)"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$file" ||
+        fail "pip could not install $file; the lines above say why; run the same command again to go on"
+    cp "$file" "$stamp"
+}
+
+# need_datasets NAME ROOT [NAME ROOT]...: stop, saying what to fetch and where to put it, unless all are there.
+need_datasets() {
+    local script missing=0
+    script="bash $(basename "$0")"
+    while [ $# -gt 0 ]; do
+        _is_there "$1" "$2" || missing=1
+        shift 2
+    done
+    [ "$missing" = 0 ] && return
+    echo "Then once more: $script" >&2
+    echo "No data at hand? bash demo.sh draws a small dataset and runs everything on it." >&2
+    exit 2
+}
+
+_is_there() {
+    local name="$1" root="$2" address mark
+    case "$name" in
+        mvtec) address=https://www.mvtec.com/company/research/datasets/mvtec-ad mark=bottle/test/good ;;
+        visa) address=https://github.com/amazon-science/spot-diff mark=split_csv/1cls.csv ;;
+        *) address="data/README.md says where" mark=meta.json ;;
+    esac
+    [ -e "$root/meta.json" ] || [ -e "$root/$mark" ] && return
+    echo "error: the dataset $name is not in $root" >&2
+    echo "  fetch it:   $address" >&2
+    echo "  put it so:  $root/$mark exists, or change the path at the top of $(basename "$0")" >&2
+    return 1
+}
+
+# make_meta NAME ROOT: write meta.json if it is not there yet; needs `setup`.
+make_meta() {
+    [ -e "$2/meta.json" ] || "$PYTHON" "data/$1.py" --root "$2"
+}

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Sets everything up, then lint and tests.
+#
+#   bash tests/run.sh            everything but the slow tests
+#   bash tests/run.sh --slow     everything
+#   bash tests/run.sh ARGS...    further arguments go to pytest
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source setup.sh
+setup requirements.txt tests/requirements.txt
+
+marks=(-m "not slow")
+if [ "${1:-}" = "--slow" ]; then
+    marks=()
+    shift
+fi
+"$PYTHON" -m ruff check .
+"$PYTHON" -m ruff format --check .
+exec "$PYTHON" -m pytest "${marks[@]}" "$@"

@@ -1,0 +1,90 @@
+"""The house rules that a reader relies on: who imports whom, and sizes."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted((ROOT / "filo").rglob("*.py"))
+
+# what a module may import of ours beside its own package and `filo.errors` and `filo.files`, which stand below
+# everything; a module that is not listed stands on level 0 and may import nothing
+ALLOWED = {
+    "filo.prompts": {"filo.clip"},
+    "filo.datasets": {"filo.transforms"},
+    "filo.methods": {
+        "filo.clip",
+        "filo.prompts",
+        "filo.mmci",
+        "filo.adapter",
+        "filo.losses",
+        "filo.grounding.boxes",
+    },
+    "filo.evaluate": {"filo.methods", "filo.datasets", "filo.metrics"},
+    "filo.checkpoint": {"filo.methods"},
+    "filo.options": {"filo.prompts"},
+}
+BELOW_EVERYTHING = {"filo.errors", "filo.files"}
+PACKAGES = ("filo.clip", "filo.grounding", "filo.methods", "filo.synthetic")
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path):
+    """Every module that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def unit(name):
+    """The package a module belongs to, or itself."""
+    return next((p for p in PACKAGES if name == p or name.startswith(p + ".")), name)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_stay_within_the_house(path):
+    own = unit(module_name(path))
+    allowed = ALLOWED.get(own, set()) | BELOW_EVERYTHING | {own}
+    found = {name for name in imported(path) if name.split(".")[0] in ("filo", "data", "prompts")}
+    assert {name for name in found if name not in allowed and unit(name) not in allowed} == set()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "filo" / "methods").glob("*.py")), ids=lambda p: p.name)
+def test_a_method_sees_no_arguments_files_or_other_methods(path):
+    found = set(imported(path))
+    assert not found & {"argparse", "pathlib", "json", "os"}
+    own = path.stem.removesuffix("_config")
+    others = {name for name in found if name.startswith("filo.methods.")}
+    assert all(name.removeprefix("filo.methods.").removesuffix("_config") == own for name in others)
+
+
+@pytest.mark.parametrize("name", ["train.py", "test.py"])
+def test_the_two_programs_fit_on_a_few_screens_and_nobody_imports_them(name):
+    assert len((ROOT / name).read_text().splitlines()) < 200
+    everything = [*SOURCES, *(ROOT / "data").glob("*.py"), *(ROOT / "prompts").glob("*.py")]
+    assert not [path for path in everything if name.removesuffix(".py") in set(imported(path))]
+
+
+def test_files_and_functions_keep_their_size():
+    paths = [*SOURCES, *(ROOT / "data").glob("*.py"), *(ROOT / "prompts").glob("*.py"), *ROOT.glob("*.py")]
+    files = {path.name: len(path.read_text().splitlines()) for path in paths}
+    assert {name: n for name, n in files.items() if n > 300} == {}
+    functions = {
+        f"{path.name}:{node.name}": node.end_lineno - node.lineno + 1
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name != "parse_args"
+    }
+    assert {name: n for name, n in functions.items() if n > 60} == {}
+
+
+def test_no_environment_variables_are_settings():
+    for path in (*SOURCES, ROOT / "train.py", ROOT / "test.py"):
+        assert "os.environ" not in path.read_text(), path

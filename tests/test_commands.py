@@ -1,0 +1,401 @@
+"""train.py and test.py as commands: a whole round, and one clear line with status 2 for every bad input."""
+
+import json
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from filo.metrics import COLUMNS
+from filo.synthetic import make_demo
+
+ROOT = Path(__file__).resolve().parents[1]
+META = {"visa": "data/visa.py", "mvtec": "data/mvtec.py"}
+
+
+def run(monkeypatch, capfd, script, *arguments):
+    """Run a script as a command within this process, which saves its imports: (status, stdout, stderr)."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    out, err = capfd.readouterr()
+    return caught.value.code, out, err
+
+
+def flags(**values):
+    """Give command-line flags; a list becomes several values, True a flag without one."""
+    pairs = [[f"--{k}", *(v if isinstance(v, list) else [] if v is True else [v])] for k, v in values.items()]
+    return [str(each) for pair in pairs for each in pair]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Both demo datasets, small, with their meta.json made by the real scripts."""
+    roots = make_demo(tmp_path_factory.mktemp("data") / "demo", side=64, normal=2, anomalous=4, train=1)
+    for name, script in META.items():
+        command = [sys.executable, ROOT / script, "--root", roots[name]]
+        subprocess.run(command, check=True, capture_output=True)
+    return roots
+
+
+@pytest.fixture(scope="session")
+def train_flags(data, tiny_config):
+    return {
+        "dataset": "demo_visa",
+        "train_data_path": data["visa"],
+        "clip_model": tiny_config,
+        "clip_pretrained": "drawn:0",
+        "image_size": 56,
+        "features_list": [1, 2, 4],
+        "n_ctx": 2,
+        "epoch": 1,
+        "adapter_epoch": 1,
+        "batch_size": 4,
+        "device": "cpu",
+    }
+
+
+@pytest.fixture(scope="session")
+def trained(train_flags, tmp_path_factory):
+    """The folder of one finished run, started as a user starts it."""
+    folder = tmp_path_factory.mktemp("run") / "filo"
+    command = [sys.executable, "train.py", *flags(**train_flags, save_path=folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no progress bar where there is no terminal
+    assert re.search(r"stage 2 epoch 1/1: loss \d", done.stdout)
+    return folder
+
+
+@pytest.fixture
+def test_flags(data, trained, tmp_path):
+    return {
+        "dataset": "demo_mvtec",
+        "data_path": data["mvtec"],
+        "ckpt_path": trained / "filo.safetensors",
+        "save_path": tmp_path / "results",
+        "device": "cpu",
+    }
+
+
+def test_a_run_writes_arguments_log_and_a_checkpoint_per_epoch(trained, train_flags):
+    names = {"args.json", "log.jsonl", "stage1_epoch_01.safetensors", "stage2_epoch_01.safetensors"}
+    assert {path.name for path in trained.iterdir()} == names | {"filo.safetensors"}
+    assert json.loads((trained / "args.json").read_text())["n_ctx"] == 2
+    lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in lines] == [(1, 1), (2, 1)]
+    assert all(line["loss"] > 0 and line["rss_gb"] > 0 for line in lines)
+    last, final = (load_file(trained / f"{n}.safetensors") for n in ("stage2_epoch_01", "filo"))
+    assert last.keys() == final.keys() and not [name for name in final if name.startswith("clip.")]
+
+
+def test_stage_two_changes_the_adapter_alone(trained):
+    first, second = (load_file(trained / f"stage{n}_epoch_01.safetensors") for n in (1, 2))
+    changed = {name for name in first if not torch.equal(first[name], second[name])}
+    assert changed == {"adapter.down.weight", "adapter.up.weight"}
+
+
+def test_the_same_seed_gives_the_same_weights(trained, train_flags, tmp_path, monkeypatch, capfd):
+    weights = {}
+    for name, changes in {"same": {}, "workers": {"workers": 2}, "other": {"seed": 1}}.items():
+        folder = tmp_path / name
+        status, _, err = run(
+            monkeypatch, capfd, "train.py", *flags(**train_flags | changes, save_path=folder)
+        )
+        assert status == 0, err
+        weights[name] = load_file(folder / "filo.safetensors")
+    wanted = load_file(trained / "filo.safetensors")
+    assert all(torch.equal(weights["same"][name], wanted[name]) for name in wanted)
+    assert all(torch.equal(weights["workers"][name], wanted[name]) for name in wanted)
+    assert not all(torch.equal(weights["other"][name], wanted[name]) for name in wanted)
+
+
+def test_evaluation_prints_the_table_and_writes_all_that_is_needed_to_repeat_it(
+    test_flags, trained, data, monkeypatch, capfd
+):
+    status, out, err = run(monkeypatch, capfd, "test.py", *flags(**test_flags))
+    assert (status, err) == (0, "")
+    results = json.loads((test_flags["save_path"] / "results.json").read_text())
+    table = (test_flags["save_path"] / "table.md").read_text()
+    assert table in out
+    rows = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
+    assert rows == ["fabric", "hex nut", "wall tile", "wood", "mean"]
+    assert results["mean"].keys() == set(COLUMNS)
+    assert results["images"] == 24 and results["classes"]["fabric"]["anomalous"] == 4
+    assert set(results["hashes"]) == {"checkpoint", "clip_weights", "meta.json", "prompts"}
+    assert results["trained"]["dataset"] == "demo_visa" and results["preset"] == "official"
+    assert torch.__version__.startswith(results["environment"]["packages"]["torch"])
+    assert results["peak_memory"]["rss_gb"] > 0 and results["seconds"] > 0
+    assert "test.py" in results["command"]
+
+
+def test_batches_give_what_single_images_give(test_flags, tmp_path, monkeypatch, capfd):
+    means = []
+    for size in (1, 5):
+        values = test_flags | {"batch_size": size, "save_path": tmp_path / str(size)}
+        assert run(monkeypatch, capfd, "test.py", *flags(**values))[0] == 0
+        means.append(json.loads((tmp_path / str(size) / "results.json").read_text())["mean"])
+    assert means[0] == pytest.approx(means[1], abs=1e-4)
+
+
+def test_the_preset_paper_trains_and_tests(train_flags, test_flags, tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "paper"
+    status, _, err = run(
+        monkeypatch, capfd, "train.py", *flags(**train_flags, preset="paper", save_path=folder)
+    )
+    assert (status, err) == (0, "")
+    values = test_flags | {"ckpt_path": folder / "filo.safetensors"}
+    assert run(monkeypatch, capfd, "test.py", *flags(**values))[0] == 0
+    results = json.loads((test_flags["save_path"] / "results.json").read_text())
+    assert results["preset"] == "paper"
+
+
+def test_keep_last_leaves_one_checkpoint_of_each_stage(train_flags, tmp_path, monkeypatch, capfd):
+    values = train_flags | {"epoch": 2, "adapter_epoch": 2, "keep": "last", "save_path": tmp_path / "run"}
+    assert run(monkeypatch, capfd, "train.py", *flags(**values))[0] == 0
+    assert sorted(path.name for path in (tmp_path / "run").glob("stage*")) == [
+        "stage1_epoch_02.safetensors",
+        "stage2_epoch_02.safetensors",
+    ]
+
+
+def test_a_warning_when_the_dataset_under_test_was_trained_on(test_flags, data, monkeypatch, capfd):
+    values = test_flags | {"dataset": "demo_visa", "data_path": data["visa"]}
+    status, _, err = run(monkeypatch, capfd, "test.py", *flags(**values))
+    assert status == 0 and "not zero-shot" in err
+
+
+def test_grounding_flags_without_a_detector_are_said_to_have_no_effect(test_flags, monkeypatch, capfd):
+    values = test_flags | {"box_threshold": 0.3, "grounded_checkpoint": "swint.pth"}
+    status, _, err = run(monkeypatch, capfd, "test.py", *flags(**values))
+    assert status == 0 and "--grounded_checkpoint, --box_threshold have no effect" in err
+
+
+def test_masks_may_be_missing_in_testing(test_flags, data, tmp_path, monkeypatch, capfd):
+    root = shutil.copytree(data["mvtec"], tmp_path / "bare")
+    edit_meta(root, lambda rows: rows[-1].update(mask_path=""))
+    status, out, _ = run(monkeypatch, capfd, "test.py", *flags(**test_flags | {"data_path": root}))
+    assert status == 0 and "without a mask: no pixel metrics" in out and "n/a" in out
+
+
+def edit_meta(root, change):
+    """Change the test entries of the first class of a meta.json."""
+    path = root / "meta.json"
+    meta = json.loads(path.read_text())
+    change(next(iter(meta["test"].values())))
+    path.write_text(json.dumps(meta))
+
+
+# bad input: (flag values, words of the one line); `{root}` is a copy of the dataset that a test may spoil
+
+
+def spoil_nothing(root):
+    pass
+
+
+def drop_meta(root):
+    (root / "meta.json").unlink()
+
+
+def other_schema(root):
+    (root / "meta.json").write_text('{"test": [{"image": "a.png"}]}')
+
+
+def path_outside(root):
+    edit_meta(root, lambda rows: rows[0].update(img_path="../../secret.png"))
+
+
+def broken_image(root):
+    meta = json.loads((root / "meta.json").read_text())
+    name = next(iter(meta["test"].values()))[0]["img_path"]
+    (root / name).write_bytes((root / name).read_bytes()[:300])
+
+
+def small_mask(root):
+    meta = json.loads((root / "meta.json").read_text())
+    for row in next(iter(meta["test"].values())):
+        if row["mask_path"]:
+            Image.new("L", (8, 8), 255).save(root / row["mask_path"])
+
+
+def without_mask(root):
+    edit_meta(root, lambda rows: rows[-1].update(mask_path=""))
+
+
+def unknown_class(root):
+    path = root / "meta.json"
+    meta = json.loads(path.read_text())
+    meta["test"]["gizmo"] = [{**row, "cls_name": "gizmo"} for row in meta["test"].popitem()[1]]
+    path.write_text(json.dumps(meta))
+
+
+BAD_DATA = {
+    "no folder": (shutil.rmtree, "no such dataset folder"),
+    "no meta.json": (drop_meta, r"meta\.json does not exist.*python data/"),
+    "another schema": (other_schema, r"meta\.json is not in the expected form"),
+    "a path that leads out": (path_outside, r"secret\.png' leads out of the dataset's root"),
+    "a broken image": (broken_image, r"cannot be read as an image"),
+    "a mask of another size": (small_mask, r"is 8x8 pixels, its image 64x64"),
+    "a class without prompts": (unknown_class, r"'gizmo' has no prompts in .*add \"gizmo\""),
+}
+BAD_MODEL = {
+    "an unknown model": ({"clip_model": "ViT-L-14-335"}, r"unknown CLIP model 'ViT-L-14-335'.*ViT-L-14-336"),
+    "an unknown tag": (
+        {"clip_model": "ViT-B-32", "clip_pretrained": "opnai"},
+        r"'opnai' is neither a file nor a weights tag .*openai",
+    ),
+    "no weights file": ({"clip_pretrained": "none/weights.pt"}, r"none/weights\.pt: no such weights file"),
+    "an unreadable weights file": (
+        {"clip_pretrained": "README.md"},
+        r"README\.md is not a readable weights file",
+    ),
+    "an image size off the patch": ({"image_size": 57}, r"57 is no multiple of the 14-pixel patch.*try 56"),
+}
+BAD_TRAINING = {
+    "taps beyond the tower": (
+        {"features_list": [1, 5]},
+        r"features_list \[1, 5\]: wanted rising.*between 1 and 4",
+    ),
+    "an unknown dataset name": (
+        {"dataset": "gizmos"},
+        r"no prompts for the dataset 'gizmos'.*there are: .*mvtec",
+    ),
+    "nothing to train": ({"epoch": 0, "adapter_epoch": 0}, "leave nothing to train"),
+    "a rate that blows up": (
+        {"decoder_learning_rate": 1e30, "epoch": 3},
+        r"loss of stage 1, epoch \d, step \d+ is",
+    ),
+    "a device that is not there": ({"device": "cuda:77"}, r"device 'cuda:77' cannot be used"),
+    "a mosaic rate above one": ({"aug_rate": 1.5}, r"aug_rate 1\.5: wanted a probability"),
+}
+
+
+def one_line(outcome, pattern):
+    """Assert status 2 and exactly one line on stderr that matches."""
+    status, _, err = outcome
+    assert status == 2, err
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    assert re.search(pattern, err), err
+
+
+@pytest.mark.parametrize("what", BAD_DATA)
+@pytest.mark.parametrize("script", ["train.py", "test.py"])
+def test_bad_data_is_one_line(script, what, data, train_flags, test_flags, tmp_path, monkeypatch, capfd):
+    spoil, pattern = BAD_DATA[what]
+    if script == "train.py":
+        root = shutil.copytree(data["visa"], tmp_path / "bad")
+        values = train_flags | {"train_data_path": root, "save_path": tmp_path / "run"}
+    else:
+        root = shutil.copytree(data["mvtec"], tmp_path / "bad")
+        values = test_flags | {"data_path": root}
+    spoil(root)
+    one_line(run(monkeypatch, capfd, script, *flags(**values)), pattern)
+    assert not (tmp_path / "run" / "filo.safetensors").exists()
+    assert not (tmp_path / "results" / "results.json").exists()
+
+
+@pytest.mark.parametrize("what", [*BAD_MODEL, *BAD_TRAINING])
+def test_bad_training_input_is_one_line(what, train_flags, tmp_path, monkeypatch, capfd):
+    change, pattern = (BAD_MODEL | BAD_TRAINING)[what]
+    values = train_flags | {"save_path": tmp_path / "run"} | change
+    one_line(run(monkeypatch, capfd, "train.py", *flags(**values)), pattern)
+
+
+@pytest.mark.parametrize("what", BAD_MODEL)
+def test_bad_models_are_one_line_in_testing_too(what, test_flags, monkeypatch, capfd):
+    change, pattern = BAD_MODEL[what]
+    one_line(run(monkeypatch, capfd, "test.py", *flags(**test_flags | change)), pattern)
+
+
+def test_training_without_masks_is_refused(data, train_flags, tmp_path, monkeypatch, capfd):
+    root = shutil.copytree(data["visa"], tmp_path / "bare")
+    without_mask(root)
+    values = train_flags | {"train_data_path": root, "save_path": tmp_path / "run"}
+    one_line(run(monkeypatch, capfd, "train.py", *flags(**values)), "1 anomalous images .* have no mask")
+
+
+def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(
+    train_flags, trained, tmp_path, monkeypatch, capfd
+):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    values = train_flags | {"save_path": folder, "seed": 9}
+    one_line(run(monkeypatch, capfd, "train.py", *flags(**values)), "holds another run.*--overwrite")
+    assert (folder / "filo.safetensors").read_bytes() == (trained / "filo.safetensors").read_bytes()
+    assert run(monkeypatch, capfd, "train.py", *flags(**values, overwrite=True))[0] == 0
+    assert (folder / "filo.safetensors").read_bytes() != (trained / "filo.safetensors").read_bytes()
+
+
+def missing_checkpoint(trained, folder):
+    return folder / "none.safetensors"
+
+
+def truncated_checkpoint(trained, folder):
+    path = folder / "cut.safetensors"
+    path.write_bytes((trained / "filo.safetensors").read_bytes()[:-100])
+    return path
+
+
+def foreign_checkpoint(trained, folder):
+    save_file({"a": torch.zeros(1)}, folder / "foreign.safetensors")
+    return folder / "foreign.safetensors"
+
+
+def other_architecture(trained, folder):
+    """A checkpoint whose header speaks of other tensors than it holds."""
+    from safetensors import safe_open
+
+    path = folder / "other.safetensors"
+    with safe_open(trained / "filo.safetensors", "pt") as file:
+        metadata = file.metadata()
+    state = load_file(trained / "filo.safetensors")
+    state["linear_heads.0.weight"] = torch.zeros(7, 7)
+    save_file(state, path, metadata)
+    return path
+
+
+BAD_CHECKPOINTS = {
+    missing_checkpoint: r"none\.safetensors: no such checkpoint",
+    truncated_checkpoint: r"cut\.safetensors is no readable safetensors file",
+    foreign_checkpoint: r"foreign\.safetensors is no FiLo checkpoint",
+    other_architecture: r"linear_heads\.0\.weight \(wanted \(24, 32\), found \(7, 7\)\)",
+}
+
+
+@pytest.mark.parametrize("make", BAD_CHECKPOINTS, ids=lambda make: make.__name__)
+def test_bad_checkpoints_are_one_line(make, trained, test_flags, tmp_path, monkeypatch, capfd):
+    values = test_flags | {"ckpt_path": make(trained, tmp_path)}
+    one_line(run(monkeypatch, capfd, "test.py", *flags(**values)), BAD_CHECKPOINTS[make])
+
+
+@pytest.mark.parametrize(
+    ("change", "pattern"),
+    [
+        ({"features_list": [1, 2, 3]}, r"trained with features_list \(1, 2, 4\), not \(1, 2, 3\)"),
+        ({"n_ctx": 12}, "trained with n_ctx 2, not 12"),
+        ({"clip_pretrained": "drawn:1"}, r"was trained on the CLIP .*drawn:0.*--clip_pretrained"),
+    ],
+)
+def test_flags_that_contradict_the_checkpoint_are_one_line(change, pattern, test_flags, monkeypatch, capfd):
+    one_line(run(monkeypatch, capfd, "test.py", *flags(**test_flags | change)), pattern)
+
+
+def test_another_image_size_is_allowed_and_said(test_flags, monkeypatch, capfd):
+    status, _, err = run(monkeypatch, capfd, "test.py", *flags(**test_flags, image_size=70))
+    assert status == 0 and "tested at 70 pixels, trained at 56" in err
+
+
+@pytest.mark.parametrize("script", ["train.py", "test.py"])
+def test_help_explains_every_flag(script, monkeypatch, capfd):
+    status, out, _ = run(monkeypatch, capfd, script, "--help")
+    assert status == 0
+    flag_lines = re.split(r"\n  (?=--|-h)", out.split("options:")[1])[1:]
+    assert len(flag_lines) > 10
+    assert all(re.search(r"(\s{2,}|\n\s+)\S+ \S+", line) for line in flag_lines)

@@ -1,0 +1,201 @@
+"""What image and mask files become."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms as T
+from torchvision.transforms import InterpolationMode
+
+from filo.errors import InputError
+from filo.transforms import image_tensor, mask_tensor, mosaic, open_image, open_mask
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def noise(*shape, seed=0, high=256):
+    return np.random.default_rng(seed).integers(0, high, shape, dtype=np.uint8)
+
+
+def saved(path, pixels, **options):
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def message_of(call, path):
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1 and str(path) in message
+    return message
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 61), (9, 9), (56, 56)])
+def test_preprocessing_is_that_of_torchvision(height, width):
+    image = Image.fromarray(noise(height, width, 3))
+    theirs = T.Compose([T.Resize((56, 56), InterpolationMode.BICUBIC), T.ToTensor(), T.Normalize(MEAN, STD)])
+    ours = image_tensor(image, 56, MEAN, STD)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs(image), atol=1e-6, rtol=0)
+
+
+def test_one_grey_pixel_by_hand():
+    image = Image.new("RGB", (1, 1), (255, 0, 51))
+    tensor = image_tensor(image, 2, (0.5, 0.5, 0.1), (0.5, 0.25, 0.1))
+    expected = torch.tensor([1.0, -2.0, 1.0])[:, None, None].expand(3, 2, 2)
+    torch.testing.assert_close(tensor, expected)
+
+
+def test_every_value_above_zero_is_a_defect(tmp_path):
+    pixels = np.array([[0, 1, 2], [9, 128, 255]], dtype=np.uint8)
+    mask = open_mask(saved(tmp_path / "mask.png", pixels), (3, 2))
+    assert np.asarray(mask).tolist() == [[0, 255, 255], [255, 255, 255]]
+
+
+def test_a_palette_mask_counts_by_its_colours(tmp_path):
+    mask = Image.fromarray(np.array([[0, 1], [2, 0]], dtype=np.uint8), mode="P")
+    mask.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255])
+    mask.save(tmp_path / "mask.png")
+    opened = open_mask(tmp_path / "mask.png", (2, 2))
+    assert np.asarray(opened).tolist() == [[0, 255], [255, 0]]
+
+
+def test_masks_of_one_bit_and_of_sixteen_count_above_zero(tmp_path):
+    bits = saved(tmp_path / "bits.png", np.array([[False, True]]))
+    deep = saved(tmp_path / "deep.png", np.array([[0, 1, 300, 65535]], dtype=np.uint16))
+    assert np.asarray(open_mask(bits, (2, 1))).tolist() == [[0, 255]]
+    assert np.asarray(open_mask(deep, (4, 1))).tolist() == [[0, 255, 255, 255]]
+
+
+@pytest.mark.parametrize(("height", "width"), [(37, 61), (120, 80), (20, 20)])
+def test_masks_are_resized_as_torchvision_does_it(tmp_path, height, width):
+    pixels = noise(height, width, high=10)
+    pixels[noise(height, width, seed=1) < 100] = 0
+    path = saved(tmp_path / "mask.png", pixels)
+    clear = Image.fromarray(np.where(pixels > 0, 255, 0).astype(np.uint8))
+    theirs = T.ToTensor()(T.Resize((28, 28), InterpolationMode.BILINEAR)(clear))[0] > 0.5
+    ours = mask_tensor(open_mask(path, (width, height)), 28)
+    assert ours.dtype == torch.bool and 0 < ours.sum() < ours.numel()
+    assert torch.equal(ours, theirs)
+
+
+def test_a_black_mask_and_none_are_all_normal_for_a_picture_that_is_not_square(tmp_path):
+    path = saved(tmp_path / "mask.png", np.zeros((5, 12), dtype=np.uint8))
+    assert torch.equal(mask_tensor(open_mask(path, (12, 5)), 8), torch.zeros(8, 8, dtype=torch.bool))
+    assert torch.equal(mask_tensor(None, 8), torch.zeros(8, 8, dtype=torch.bool))
+
+
+def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path):
+    path = saved(tmp_path / "mask.png", np.zeros((5, 12), dtype=np.uint8))
+    message = message_of(lambda: open_mask(path, (5, 12)), path)
+    assert "12x5" in message and "5x12" in message
+
+
+def png_bytes(tmp_path):
+    return saved(tmp_path / "whole.png", noise(40, 40, 3)).read_bytes()
+
+
+BROKEN = {
+    "text": lambda whole: b"this is no picture",
+    "empty": lambda whole: b"",
+    "cut in half": lambda whole: whole[: len(whole) // 2],
+    "cut in its header": lambda whole: whole[:20],
+    "spoilt": lambda whole: whole[:60] + bytes(200) + whole[260:],
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_one_line_that_names_it(tmp_path, spoil):
+    path = tmp_path / "broken.png"
+    path.write_bytes(spoil(png_bytes(tmp_path)))
+    assert "cannot be read as an image" in message_of(lambda: open_image(path), path)
+    message_of(lambda: open_mask(path, (40, 40)), path)
+
+
+def test_no_place_to_cut_a_png_gives_a_traceback(tmp_path):
+    whole, path = png_bytes(tmp_path), tmp_path / "cut.png"
+    for length in range(0, len(whole) - 20, 97):
+        path.write_bytes(whole[:length])
+        message_of(lambda: open_image(path), path)
+
+
+def test_a_missing_file_and_a_folder_are_one_line(tmp_path):
+    assert "no such file" in message_of(lambda: open_image(tmp_path / "none.png"), tmp_path / "none.png")
+    message_of(lambda: open_image(tmp_path), tmp_path)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    path = saved(tmp_path / "bomb.png", noise(40, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    message_of(lambda: open_image(path), path)
+
+
+def test_grey_becomes_three_equal_channels(tmp_path):
+    pixels = noise(4, 5)
+    image = open_image(saved(tmp_path / "grey.png", pixels))
+    assert np.array_equal(np.asarray(image), np.stack([pixels] * 3, axis=-1))
+
+
+def test_transparency_is_dropped(tmp_path):
+    pixels = noise(4, 5, 4)
+    image = open_image(saved(tmp_path / "rgba.png", pixels))
+    assert np.array_equal(np.asarray(image), pixels[..., :3])
+
+
+def test_a_palette_gives_its_colours(tmp_path):
+    picture = Image.fromarray(np.array([[0, 1]], dtype=np.uint8), mode="P")
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.save(tmp_path / "palette.png")
+    assert np.asarray(open_image(tmp_path / "palette.png")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_are_scaled_and_not_clipped_to_white(tmp_path, ending):
+    path = saved(tmp_path / f"deep.{ending}", np.array([[0, 256, 25700, 65535]], dtype=np.uint16))
+    image = open_image(path)
+    assert image.mode == "RGB" and np.asarray(image)[0, :, 0].tolist() == [0, 1, 100, 255]
+
+
+def test_an_image_of_floating_point_numbers_is_refused(tmp_path):
+    path = saved(tmp_path / "float.tif", np.array([[0.0, 0.5]], dtype=np.float32))
+    assert "floating-point" in message_of(lambda: open_image(path), path)
+
+
+def test_a_mosaic_lays_four_images_row_by_row():
+    parts = [np.array([[1, 2], [3, 4]], dtype=np.uint8) + 10 * i for i in range(4)]
+    images = [Image.fromarray(np.stack([part] * 3, axis=-1)) for part in parts]
+    marks = [[[255, 0], [0, 0]], None, [[0, 0], [255, 0]], [[255, 255], [0, 255]]]
+    masks = [Image.fromarray(np.array(mark, dtype=np.uint8)) if mark else None for mark in marks]
+    image, mask = mosaic(images, masks)
+    assert (image.mode, mask.mode) == ("RGB", "L")
+    assert np.asarray(image)[..., 1].tolist() == [
+        [1, 2, 11, 12],
+        [3, 4, 13, 14],
+        [21, 22, 31, 32],
+        [23, 24, 33, 34],
+    ]
+    assert np.asarray(mask).tolist() == [
+        [255, 0, 0, 0],
+        [0, 0, 0, 0],
+        [0, 0, 255, 255],
+        [255, 0, 0, 255],
+    ]
+
+
+def test_a_mosaic_scales_all_parts_to_the_first_one():
+    sizes = [(3, 2), (6, 4), (1, 1), (9, 8)]
+    images = [Image.new("RGB", size, (10 * i, 0, 0)) for i, size in enumerate(sizes)]
+    half = np.zeros((4, 6), dtype=np.uint8)
+    half[:2] = 255
+    masks = [None, Image.fromarray(half), Image.new("L", (1, 1), 255), None]
+    image, mask = mosaic(images, masks)
+    assert image.size == mask.size == (6, 4)
+    red = np.asarray(image)[..., 0]
+    assert red.tolist() == [[0, 0, 0, 10, 10, 10]] * 2 + [[20, 20, 20, 30, 30, 30]] * 2
+    top, second = [0, 0, 0, 255, 255, 255], [0, 0, 0, 0, 0, 0]
+    assert np.asarray(mask).tolist() == [top, second] + [[255, 255, 255, 0, 0, 0]] * 2
+
+
+def test_a_mosaic_takes_four_and_only_four():
+    with pytest.raises(ValueError, match="not 3 and 3"):
+        mosaic([Image.new("RGB", (2, 2))] * 3, [None] * 3)

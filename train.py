@@ -1,0 +1,196 @@
+"""Train FiLo on one dataset: prompts and heads first (stage 1), then the adapter (stage 2).
+
+python train.py --dataset visa --train_data_path ./data/visa --save_path ./checkpoints/filo_visa
+
+The defaults are those of the published program. Training runs on the *test* split of the auxiliary dataset,
+which is the one that holds anomalies; evaluate on another dataset.
+"""
+
+import argparse
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from filo.checkpoint import epoch_path, save_checkpoint
+from filo.clip.load import load_clip
+from filo.datasets import AnomalyDataset, Batch, iterate, shuffled
+from filo.errors import InputError, exit_clearly
+from filo.files import link_or_copy, sha256_of
+from filo.logs import append_line, describe_environment, peak_memory, pick_device, plain, start_run
+from filo.methods.filo import FiLo
+from filo.methods.filo_config import PRESETS
+from filo.options import (
+    add_prompt_option,
+    add_run_options,
+    count_workers,
+    positive,
+    rate,
+    read_prompts,
+    whole,
+)
+
+BETAS = (0.5, 0.999)
+PUBLISHED_AUG_RATE = {"mvtec": 0.2}  # the published program makes mosaics for MVTec only
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument_group("data: what it learns from").add_argument
+    add("--dataset", default="visa", help="name of the dataset; picks prompts/<dataset>.json")
+    add("--train_data_path", type=Path, default=Path("./data/visa"), help="its root, which holds meta.json")
+    add_prompt_option(add)
+    add("--aug_rate", type=rate, help="share of 2x2 mosaics (default: 0.2 for mvtec, otherwise 0)")
+
+    add = parser.add_argument_group("method: what is trained").add_argument
+    add("--preset", choices=PRESETS, default="official", help="whom to follow where program and paper differ")
+    add("--clip_model", default="ViT-L-14-336", help="an open_clip ViT, or a JSON file like its configs")
+    add("--clip_pretrained", default="openai", help="a weights tag, a local file, or drawn:SEED")
+    add("--image_size", type=positive, default=518, help="side of the square images, in pixels")
+    add("--features_list", type=positive, nargs="+", default=[6, 12, 18, 24], help="tapped layers, from 1")
+    add("--n_ctx", type=positive, default=12, help="learned vectors before each text")
+
+    add = parser.add_argument_group("optimisation: how it is trained").add_argument
+    add("--epoch", type=whole, default=15, help="epochs of stage 1")
+    add("--adapter_epoch", type=whole, default=5, help="epochs of stage 2")
+    add("--batch_size", type=positive, default=1, help="images per step")
+    add("--learning_rate", type=rate, default=1e-3, help="of the learned vectors and their nets")
+    add("--decoder_learning_rate", type=rate, default=1e-4, help="of the linear and MMCI heads")
+    add("--adapter_learning_rate", type=rate, default=1e-5, help="of the adapter")
+
+    add = parser.add_argument_group("run: where and how it runs").add_argument
+    add("--save_path", type=Path, default=Path("./ckpt"), help="folder of this run")
+    add("--overwrite", action="store_true", help="throw away the run that the folder holds")
+    add("--keep", choices=("all", "last"), default="all", help="epochs of a stage whose checkpoints are kept")
+    add("--seed", type=whole, default=0, help="of first weights, order and mosaics")
+    add_run_options(add)
+    return parser.parse_args()
+
+
+@dataclass
+class Stage:
+    """One of the two stages: how long, what is trained at which rate, against which loss."""
+
+    number: int
+    epochs: int
+    parameters: list[dict]
+    loss: Callable[[Batch], Tensor]
+
+
+def main() -> None:
+    args = parse_args()
+    device = pick_device(args.device)
+    torch.manual_seed(args.seed)
+    model, dataset = build(args, device)
+    start_run(args.save_path, plain(vars(args)), args.overwrite)
+    announce(args, model, dataset)
+    prompts = {str(path): sha256_of(path) for path in read_prompts(args).paths}
+    provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta_sha256, "prompts": prompts}
+    provenance |= {"arguments": plain(vars(args)), "environment": describe_environment(device)}
+    for stage in plan(args, model):
+        optimizer = torch.optim.AdamW(stage.parameters, betas=BETAS)
+        for epoch in range(1, stage.epochs + 1):
+            started = time.perf_counter()
+            loss = train_one_epoch(args, stage, epoch, dataset, optimizer, device)
+            seconds = round(time.perf_counter() - started, 2)
+            line = {"stage": stage.number, "epoch": epoch, "loss": loss, "seconds": seconds}
+            append_line(args.save_path / "log.jsonl", line | peak_memory(device))
+            print(f"stage {stage.number} epoch {epoch}/{stage.epochs}: loss {loss:.4f}, {seconds:.1f} s")
+            last = save(args, model, stage.number, epoch, provenance | line)
+    link_or_copy(last, args.save_path / "filo.safetensors")
+    print(f"trained weights: {args.save_path / 'filo.safetensors'}")
+
+
+def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, AnomalyDataset]:
+    if args.epoch + args.adapter_epoch == 0:
+        raise InputError("--epoch 0 and --adapter_epoch 0 leave nothing to train")
+    config = replace(PRESETS[args.preset], features_list=tuple(args.features_list), n_ctx=args.n_ctx)
+    book = read_prompts(args)
+    clip = load_clip(args.clip_model, args.clip_pretrained, args.image_size, config.activation, device)
+    if args.aug_rate is None:
+        args.aug_rate = PUBLISHED_AUG_RATE.get(args.dataset, 0.0)
+    mosaics = {"aug_rate": args.aug_rate, "mosaic_label": config.mosaic_label, "seed": args.seed}
+    dataset = AnomalyDataset(args.train_data_path, "test", clip.image_size, clip.mean, clip.std, **mosaics)
+    dataset.require_masks()
+    texts = book.texts(dataset.classes, config.templates, config.share_descriptions_by_name)
+    return FiLo(clip, config, texts).to(device), dataset
+
+
+def announce(args: argparse.Namespace, model: FiLo, dataset: AnomalyDataset) -> None:
+    """Say what is about to happen and what it will take on disk."""
+    size = sum(t.numel() * t.element_size() for t in model.trained_state().values()) / 1e9
+    files = args.epoch + args.adapter_epoch if args.keep == "all" else 2
+    free = shutil.disk_usage(args.save_path).free / 1e9
+    print(
+        f"{len(dataset)} images of {len(dataset.classes)} classes, "
+        f"{args.epoch} + {args.adapter_epoch} epochs, "
+        f"{files} checkpoints of {size:.2f} GB into {args.save_path} ({free:.1f} GB free)"
+    )
+    if size * (files + 1) > free:
+        print("warning: the disk may become full; --keep last keeps one checkpoint for each stage")
+
+
+def plan(args: argparse.Namespace, model: FiLo) -> list[Stage]:
+    groups = model.trained_parameters()
+    first = [
+        {"params": groups["decoder"], "lr": args.decoder_learning_rate},
+        {"params": groups["prompts"], "lr": args.learning_rate},
+    ]
+    second = [{"params": groups["adapter"], "lr": args.adapter_learning_rate}]
+    return [
+        Stage(1, args.epoch, first, lambda b: model.local_loss(b.images, b.class_names, b.masks)),
+        Stage(2, args.adapter_epoch, second, lambda b: model.global_loss(b.images, b.class_names, b.labels)),
+    ]
+
+
+def train_one_epoch(
+    args: argparse.Namespace,
+    stage: Stage,
+    epoch: int,
+    dataset: AnomalyDataset,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> float:
+    """Go through the dataset once, in an order of this epoch's own; give the mean loss per image."""
+    dataset.epoch = epoch if stage.number == 1 else args.epoch + epoch  # mosaics differ from epoch to epoch
+    order = shuffled(len(dataset), args.seed, stage.number, epoch)
+    batches = iterate(dataset, args.batch_size, order, count_workers(args, device.type))
+    total = 0.0
+    with tqdm(
+        total=len(dataset), desc=f"stage {stage.number} epoch {epoch}", unit="image", disable=None
+    ) as bar:
+        for step, batch in enumerate(batches, start=1):
+            loss = stage.loss(batch.to(device))
+            if not math.isfinite(loss.item()):
+                raise InputError(
+                    f"the loss of stage {stage.number}, epoch {epoch}, step {step} is {loss.item()} "
+                    f"({batch.entries[0].image}); checkpoints of finished epochs are in {args.save_path}: "
+                    "lower the learning rates, or look at that image"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(batch.entries)
+            bar.update(len(batch.entries))
+    return total / len(dataset)
+
+
+def save(args: argparse.Namespace, model: FiLo, stage: int, epoch: int, provenance: dict) -> Path:
+    """Write the epoch's checkpoint; with `--keep last` the one before goes once this one is complete."""
+    clip = {"model": args.clip_model, "pretrained": args.clip_pretrained}
+    clip |= {"image_size": model.clip.image_size, "sha256": model.clip.sha256}
+    path = epoch_path(args.save_path, stage, epoch)
+    save_checkpoint(path, model.trained_state(), model.config, clip, provenance)
+    if args.keep == "last":
+        epoch_path(args.save_path, stage, epoch - 1).unlink(missing_ok=True)
+    return path
+
+
+if __name__ == "__main__":
+    exit_clearly(main)
