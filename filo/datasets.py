@@ -77,23 +77,27 @@ def read_meta(root: Path, split: str) -> list[Entry]:
         )
     try:
         classes = json.loads(path.read_text(encoding="utf-8"))[split]
-        rows = [(f"{split}/{name}[{i}]", row) for name, rows in classes.items() for i, row in enumerate(rows)]
+        rows = [(name, i, row) for name, rows in classes.items() for i, row in enumerate(rows)]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not in the expected form: wanted {split!r} -> class -> entries "
             f"({type(error).__name__}: {error}); make it anew by the dataset's script"
         ) from error
     if not rows:
-        raise InputError(f"{path} lists no images under {split!r}")
-    return [_entry(path, root.resolve(), where, row) for where, row in rows]
+        raise InputError(f"{path} lists no images under {split!r}; make it anew by the dataset's script")
+    return [_entry(path, root.resolve(), f"{split}/{name}[{i}]", name, row) for name, i, row in rows]
 
 
-def _entry(meta: Path, root: Path, where: str, row: object) -> Entry:
+def _entry(meta: Path, root: Path, where: str, key: str, row: object) -> Entry:
     if not isinstance(row, dict) or any(not isinstance(row.get(k), t) for k, t in FIELDS.items()):
         wanted = ", ".join(f"{name} ({kind.__name__})" for name, kind in FIELDS.items())
         raise InputError(f"{meta}, {where}: wanted the fields {wanted}; make it anew by the dataset's script")
     if row["anomaly"] not in (0, 1):
         raise InputError(f"{meta}, {where}: anomaly is {row['anomaly']}, wanted 0 or 1")
+    if row["cls_name"] != key:
+        raise InputError(
+            f"{meta}, {where}: cls_name is {row['cls_name']!r}, its key {key!r}; they must be equal"
+        )
     image = _inside(meta, root, where, row["img_path"])
     mask = _inside(meta, root, where, row["mask_path"]) if row["mask_path"] and row["anomaly"] else None
     return Entry(image, mask, row["cls_name"], row["specie_name"], int(row["anomaly"]))
@@ -107,11 +111,21 @@ def _inside(meta: Path, root: Path, where: str, name: str) -> Path:
         raise InputError(
             f"{meta}, {where}: {name!r} is absolute; paths must be relative to the dataset's root"
         )
-    path = (root / name).resolve()
+    try:
+        path = (root / name).resolve()
+        is_file = path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # a name too long, a null byte, links in a ring
+        raise InputError(
+            f"{meta}, {where}: {name[:200]!r} is no path ({error}); run the dataset's script again"
+        ) from error
     if not path.is_relative_to(root):
-        raise InputError(f"{meta}, {where}: {name!r} leads out of the dataset's root {root}")
-    if not path.is_file():
-        raise InputError(f"{meta}, {where}: {path} does not exist; run the dataset's script again")
+        raise InputError(
+            f"{meta}, {where}: {name!r} leads out of the dataset's root {root}; paths must be inside it"
+        )
+    if not is_file:
+        raise InputError(
+            f"{meta}, {where}: {str(root / name)!r} does not exist; run the dataset's script again"
+        )
     return path
 
 

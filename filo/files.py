@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from filo.errors import InputError
@@ -27,7 +28,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except OSError as error:
         raise InputError(_cannot_write(path, error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing could be written there may be nothing to reach either
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,13 +44,16 @@ def link_or_copy(source: Path, target: Path) -> None:
     """Let `target` stand for `source`, without a second copy where the file system has links.
 
     Raises:
-        InputError: a copy is needed and cannot be written.
+        InputError: it cannot be written; an earlier target stands as it was.
     """
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        write_atomically(target, lambda temporary: shutil.copyfile(source, temporary))
+
+    def fill(temporary: Path) -> None:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+    write_atomically(target, fill)
 
 
 def sha256_of(path: Path) -> str:

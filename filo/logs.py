@@ -74,14 +74,22 @@ def _hardware(device: torch.device) -> str:
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """Give the largest memory used so far, in GB (1e9 bytes): of this process, and of the GPU if there is
-    one.
-    """
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    peak = {"rss_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9, 3)}
+    """Give the largest memory used so far in GB (1e9 bytes), of this process and of its GPU if it has one."""
+    peak = {"rss_gb": round(_peak_rss() / 1e9, 3)}
     if device.type == "cuda":
         peak["cuda_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 3)
     return peak
+
+
+def _peak_rss() -> int:
+    """In bytes. On Linux `getrusage` starts at the size of the parent process, so its own record is read."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        if lines:
+            return int(lines[0][1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def start_run(folder: Path, arguments: dict, overwrite: bool) -> None:

@@ -5,6 +5,7 @@ classes with spoken name and anomaly descriptions. They are filled in by plain r
 """
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +32,25 @@ class ClassTexts:
 
     def abnormal_at(self, position: int | None) -> tuple[str, ...]:
         """The abnormal texts of one position (an index), or all of them when it is not known."""
-        return self.abnormal if position is None else self.abnormal[position :: len(self.positions)]
+        if position is None:
+            return self.abnormal
+        if position not in range(len(self.positions)):
+            raise ValueError(f"position {position}: there are {len(self.positions)} positions, from 0")
+        return self.abnormal[position :: len(self.positions)]
 
 
 def fill_texts(templates: dict, set_name: str, name: str, descriptions: Iterable[str]) -> ClassTexts:
-    """Fill one template set for a class of spoken `name`."""
+    """Fill one template set for a class of spoken `name`.
+
+    Raises:
+        InputError: there is no such set.
+    """
+    if set_name not in templates["sets"]:
+        known = ", ".join(templates["sets"])
+        raise InputError(f"no set of templates is called {set_name!r}; prompts/templates.json has: {known}")
     chosen = templates["sets"][set_name]
     described = [
-        _fill(template, name).replace("{description}", description)
-        for description in descriptions
-        for template in chosen["described"]
+        _fill(template, name, description) for description in descriptions for template in chosen["described"]
     ]
     states = described + [_fill(template, name) for template in chosen["general"]]
     return ClassTexts(
@@ -50,8 +60,10 @@ def fill_texts(templates: dict, set_name: str, name: str, descriptions: Iterable
     )
 
 
-def _fill(template: str, name: str) -> str:
-    return template.replace("{class}", name)
+def _fill(template: str, name: str, description: str = "") -> str:
+    """Replace both fields in one go, so that what is filled in is never taken for a field."""
+    values = {"{class}": name, "{description}": description}
+    return re.sub(r"\{class\}|\{description\}", lambda field: values[field[0]], template)
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ class ClassPrompt:
 
     name: str
     descriptions: tuple[str, ...]
-    official_descriptions_of: str | None = None
+    official_descriptions_of: str = ""
 
 
 class PromptBook:
@@ -77,7 +89,7 @@ class PromptBook:
         """Fill the texts of `classes`; `share_by_name` follows the files' `official_descriptions_of` lines.
 
         Raises:
-            InputError: a class is in none of the files.
+            InputError: a class is in none of the files, or there is nothing that may be wrong with it.
         """
         return {c: self._texts(c, set_name, share_by_name) for c in classes}
 
@@ -86,7 +98,13 @@ class PromptBook:
         source = prompt
         if share_by_name and prompt.official_descriptions_of:
             source = self._find(prompt.official_descriptions_of)
-        return fill_texts(self.templates, set_name, prompt.name, source.descriptions)
+        texts = fill_texts(self.templates, set_name, prompt.name, source.descriptions)
+        if not texts.abnormal:
+            raise InputError(
+                f"the class {class_name!r} has no descriptions, and the templates {set_name!r} need some; "
+                "add them as prompts/README.md shows, or name a file that has them by --prompts"
+            )
+        return texts
 
     def _find(self, class_name: str) -> ClassPrompt:
         if class_name not in self.classes:
@@ -132,7 +150,7 @@ def _read_classes(path: Path) -> dict[str, ClassPrompt]:
             class_name: ClassPrompt(
                 name=_text(entry["name"]),
                 descriptions=tuple(_text(d["text"]) for d in entry["descriptions"]),
-                official_descriptions_of=entry.get("official_descriptions_of"),
+                official_descriptions_of=_text(entry.get("official_descriptions_of", "")),
             )
             for class_name, entry in content["classes"].items()
         }

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted((ROOT / "filo").rglob("*.py"))
 
-# what a module may import of ours beside its own package and `filo.errors` and `filo.files`, which stand below
-# everything; a module that is not listed stands on level 0 and may import nothing
+# what a module may import of ours beside its own package, and beside `filo.errors` and `filo.files`, which
+# stand below everything; a module that is not listed stands on level 0 and may import nothing
 ALLOWED = {
     "filo.prompts": {"filo.clip"},
     "filo.datasets": {"filo.transforms"},

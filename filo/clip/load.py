@@ -120,7 +120,10 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], what: str) -> None:
         weights["logit_scale"] = weights["logit_scale"].reshape(model.logit_scale.shape)
     table = weights.get("visual.positional_embedding")
     if table is not None and table.ndim == 2:
-        weights["visual.positional_embedding"] = resize_positions(table, model.visual.grid_size[0])
+        try:
+            weights["visual.positional_embedding"] = resize_positions(table, model.visual.grid_size[0])
+        except InputError as error:
+            raise InputError(f"{what} do not fit: {error}") from error
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     found = {k: tuple(v.shape) for k, v in weights.items()}
     wrong = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))

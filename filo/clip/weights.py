@@ -27,8 +27,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: {'a folder, not a' if path.is_dir() else 'no such'} weights file")
     try:
         weights = _read(path)
+    except (pickle.UnpicklingError, LookupError, EOFError) as error:
+        # their own texts say nothing, or advise to load the file without this guard
+        raise InputError(f"{path} is no weights file: cut off, or it holds more than tensors") from error
     except Exception as error:  # a broken file fails in as many ways as it has bytes
-        raise InputError(f"{path} is not a readable weights file (cut off?): {_first_line(error)}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} cannot be read as weights (is it complete?): {reason}") from error
     weights = {name.removeprefix("module."): t for name, t in weights.items() if name not in DESCRIPTIONS}
     return {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}
 
@@ -41,13 +45,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise ValueError("it holds something else than a state dict")
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__} instead of a state dict")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise ValueError(f"its entry {name!r} is a {type(value).__name__} instead of a named tensor")
     return content
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -114,7 +117,7 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
     `torch.jit.load` would run the archive's own code; here its data is walked and its code left alone.
     """
     with zipfile.ZipFile(path) as archive:
-        folder = next(n for n in archive.namelist() if n.endswith("/data.pkl")).rsplit("/", 1)[0]
+        folder = next(n for n in archive.namelist() if n.endswith("/constants.pkl")).rsplit("/", 1)[0]
         root = _TensorsOnly(archive, folder).load()
     weights: dict[str, Tensor] = {}
     _collect(root, "", weights)

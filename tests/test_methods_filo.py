@@ -1,0 +1,546 @@
+"""FiLo end to end on a tiny CLIP: batch against loop, both presets, slow versions, what is trained."""
+
+import json
+from dataclasses import asdict, fields, replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from torch.nn import functional as F
+
+from filo.clip.load import load_clip
+from filo.errors import InputError
+from filo.methods.filo import FiLo
+from filo.methods.filo_config import PRESETS, FiLoConfig, config_from_dict, preset_name
+from filo.prompts import ClassTexts, PromptBook
+
+OFFICIAL, PAPER = (replace(PRESETS[name], features_list=(1, 2, 4), n_ctx=3) for name in ("official", "paper"))
+CLASSES = ["nut", "pasta", "nut", "candle"]
+POSITIONS = [0, None, 8, 4]
+# what belongs to the data and is tested there
+OF_DATA = {"mosaic_label"}
+DIFFERENT = [
+    field.name
+    for field in fields(FiLoConfig)
+    if getattr(OFFICIAL, field.name) != getattr(PAPER, field.name) and field.name not in OF_DATA
+]
+
+both_presets = pytest.mark.parametrize("config", [OFFICIAL, PAPER], ids=["official", "paper"])
+
+
+@pytest.fixture(scope="module")
+def clips(tiny_config, tiny_clip):
+    return {"gelu": tiny_clip, "quick_gelu": load_clip(str(tiny_config), "drawn:0", 56, "quick_gelu")}
+
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    """Three classes with two descriptions each; `pasta` follows `candle` where the program would."""
+    path = tmp_path_factory.mktemp("prompts") / "small.json"
+    texts = {"nut": ["rust", "a dent"], "pasta": ["a hole", "dirt"], "candle": ["a crack", "soot"]}
+    classes = {
+        name: {"name": name, "descriptions": [{"text": text} for text in own]} for name, own in texts.items()
+    }
+    classes["pasta"]["official_descriptions_of"] = "candle"
+    path.write_text(json.dumps({"classes": classes}))
+    return PromptBook([path])
+
+
+@pytest.fixture
+def build(clips, book):
+    def build(config, texts=None):
+        """A FiLo whose weights are the same, tensor by tensor, in whatever config."""
+        texts = texts or book.texts(set(CLASSES), config.templates, config.share_descriptions_by_name)
+        model = FiLo(clips[config.activation], config, texts)
+        g = torch.Generator().manual_seed(0)
+        widest = FiLo(clips["gelu"], replace(OFFICIAL, adapter_bias=True), texts).trained_state()
+        drawn = {name: 0.3 * torch.randn(t.shape, generator=g) for name, t in widest.items()}
+        model.load_trained_state({name: drawn[name] for name in model.trained_state()})
+        return model
+
+    return build
+
+
+@pytest.fixture
+def images():
+    return torch.randn(4, 3, 56, 56)
+
+
+@pytest.fixture
+def masks():
+    masks = torch.zeros(4, 56, 56, dtype=torch.bool)
+    masks[0, 5:30, 10:20] = masks[1, 40:, :9] = masks[3, 7, 7] = True
+    return masks
+
+
+LABELS = torch.tensor([1, 1, 0, 1])
+
+
+# a batch is its images, one by one
+
+
+@both_presets
+def test_a_batch_of_several_classes_and_positions_equals_one_by_one(build, images, config):
+    model = build(config)
+    together = model.predict(images, CLASSES, POSITIONS)
+    for i in range(4):
+        alone = model.predict(images[i : i + 1], CLASSES[i : i + 1], POSITIONS[i : i + 1])
+        torch.testing.assert_close(together.scores[i : i + 1], alone.scores, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.maps[i : i + 1], alone.maps, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dice_over", ["rows", "image"])
+@both_presets
+def test_both_losses_of_a_batch_are_the_mean_of_its_images(build, images, masks, config, dice_over):
+    model = build(replace(config, dice_over=dice_over))
+    for loss, truth in ((model.local_loss, masks), (model.global_loss, LABELS)):
+        parts = [loss(images[i : i + 1], CLASSES[i : i + 1], truth[i : i + 1]) for i in range(4)]
+        torch.testing.assert_close(loss(images, CLASSES, truth), torch.stack(parts).mean())
+
+
+def test_the_order_of_a_batch_does_not_matter(build, images):
+    model, order = build(OFFICIAL), [2, 0, 3, 1]
+    straight = model.predict(images, CLASSES, POSITIONS)
+    turned = model.predict(images[order], [CLASSES[i] for i in order], [POSITIONS[i] for i in order])
+    torch.testing.assert_close(straight.scores[order], turned.scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(straight.maps[order], turned.maps, atol=1e-5, rtol=0)
+
+
+def test_no_positions_means_all_of_them(build, images):
+    model = build(OFFICIAL)
+    left_out, spelled = model.predict(images, CLASSES), model.predict(images, CLASSES, [None] * 4)
+    assert torch.equal(left_out.scores, spelled.scores) and torch.equal(left_out.maps, spelled.maps)
+
+
+@pytest.mark.parametrize("position", [0, 4, 8])
+def test_a_position_uses_its_own_texts_only(build, book, images, position):
+    whole = book.texts(["candle"], "official", True)["candle"]
+    own = tuple(text for text in whole.abnormal if text.endswith(f" at {whole.positions[position]}."))
+    assert len(own) * 9 == len(whole.abnormal)
+    narrow = {"candle": ClassTexts(whole.normal, own, whole.positions[position : position + 1])}
+    found = build(OFFICIAL).predict(images[:1], ["candle"], [position])
+    expected = build(OFFICIAL, narrow).predict(images[:1], ["candle"])
+    torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.maps, expected.maps, atol=1e-5, rtol=0)
+    anywhere = build(OFFICIAL).predict(images[:1], ["candle"])
+    assert (found.maps - anywhere.maps).abs().max() > 1e-4
+
+
+def test_as_many_classes_as_images_are_wanted(build, images):
+    model = build(OFFICIAL)
+    with pytest.raises(ValueError, match="shorter"):
+        model.predict(images, CLASSES, [None])
+    with pytest.raises(ValueError, match="4 images but 3 class names"):
+        model.predict(images, CLASSES[:3])
+
+
+@both_presets
+def test_an_unknown_class_is_one_line(build, images, masks, config):
+    model = build(config)
+    for call in (
+        lambda: model.predict(images[:1], ["zipper"]),
+        lambda: model.local_loss(images[:1], ["zipper"], masks[:1]),
+        lambda: model.global_loss(images[:1], ["zipper"], LABELS[:1]),
+    ):
+        with pytest.raises(InputError, match="'zipper'") as caught:
+            call()
+        assert "candle" in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+# values
+
+
+@both_presets
+def test_predictions_keep_to_their_ranges_and_losses_are_finite(build, images, masks, config):
+    model = build(config)
+    scores, maps = model.predict(images, CLASSES, POSITIONS)
+    low, high = (-0.4, 0.9) if config is OFFICIAL else (0, 2)
+    assert scores.shape == (4,) and maps.shape == (4, 56, 56)
+    assert (low <= scores).all() and (scores <= high).all()
+    assert (maps >= 0).all() and (maps <= 1).all() and maps.std() > 0.001
+    assert model.local_loss(images, CLASSES, masks).isfinite()
+    assert model.global_loss(images, CLASSES, LABELS).isfinite()
+
+
+@both_presets
+def test_there_is_a_map_for_every_head_and_each_is_a_probability(build, images, config):
+    model = build(config)
+    features = model.image_features(images)
+    text = model.text_features(model.global_feature(features, adapted=True), CLASSES)
+    maps = model.probability_maps(features, text)
+    assert len(maps) == 3 + 2 and {m.shape for m in maps} == {(4, 2, 56, 56)}
+    for one in maps:
+        torch.testing.assert_close(one.sum(1), torch.ones(4, 56, 56))
+        assert (one >= 0).all()
+
+
+def test_minmax_stretches_every_image_to_the_whole_range(build, images):
+    maps = build(replace(OFFICIAL, map_norm="minmax")).predict(images, CLASSES).maps.flatten(1)
+    assert maps.amin(1).tolist() == [0] * 4 and maps.amax(1).tolist() == pytest.approx([1] * 4)
+    plain = build(OFFICIAL).predict(images, CLASSES).maps.flatten(1)
+    low, high = plain.amin(1, keepdim=True), plain.amax(1, keepdim=True)
+    torch.testing.assert_close(maps, (plain - low) / (high - low), atol=1e-5, rtol=0)
+
+
+# slow versions: the paper
+
+
+def slow_texts(model, texts, prompt, unit):
+    """Encode text by text, normalise, average, normalise."""
+    ctx = (prompt.ctx + prompt.meta_net(unit))[None]
+    each = [model.clip.text(model.clip.text.grow([text], model.config.n_ctx), ctx)[0, 0] for text in texts]
+    mean = torch.stack([one / one.norm() for one in each]).mean(0)
+    return mean / mean.norm()
+
+
+def slow_pair(model, unit, class_name, position=None):
+    texts = model.texts[class_name]
+    abnormal = texts.abnormal if position is None else texts.abnormal[position::9]
+    normal = slow_texts(model, texts.normal, model.normal_prompt, unit)
+    return torch.stack([normal, slow_texts(model, abnormal, model.abnormal_prompt, unit)])
+
+
+def slow_adapter(model, image):
+    inner = model.adapter.down.weight @ image + model.adapter.down.bias
+    outer = model.adapter.up.weight @ inner.clamp_min(0) + model.adapter.up.bias
+    return outer * outer.sigmoid()
+
+
+def enlarge(grid, side=56):
+    """Bilinear, the corners of both grids on one another; first along rows, then along columns."""
+    at = np.linspace(0, len(grid) - 1, side)
+    wide = np.stack([np.interp(at, np.arange(len(grid)), row) for row in grid])
+    return np.stack([np.interp(at, np.arange(len(grid)), column) for column in wide.T]).T
+
+
+def softmax_grid(tokens, pair):
+    """(N, D) against [F_n, F_a]: the two probabilities of every patch, (2, G, G)."""
+    side = round(len(tokens) ** 0.5)
+    logits = 100 * (tokens / tokens.norm(dim=1, keepdim=True)) @ pair.T
+    exp = np.exp(logits.double().numpy() - logits.double().numpy().max(1, keepdims=True))
+    return (exp / exp.sum(1, keepdims=True)).T.reshape(2, side, side)
+
+
+def slow_maps(model, features, i, pair):
+    """Eq. 2 head by head and kernel by kernel: [normal, abnormal] of every head, (5, 2, S, S)."""
+    maps = []
+    for head, tap in zip(model.linear_heads, features.ordinary, strict=True):
+        maps.append(softmax_grid(tap[i, 1:] @ head.weight.T + head.bias, pair))
+    for head, tap in zip(model.mmci_heads, features.vv, strict=True):
+        grid = tap[i, 1:].T.reshape(1, -1, 4, 4)
+        outputs = []
+        for conv in head.branches:
+            h, w = conv.kernel_size
+            out = F.conv2d(grid, conv.weight, conv.bias, padding=(h // 2, w // 2))
+            outputs.append(softmax_grid(out[0].flatten(1).T, pair))
+        maps.append(np.mean(outputs, axis=0))
+    return np.stack([[enlarge(channel) for channel in one] for one in maps])
+
+
+@torch.no_grad()
+def slow_predict(model, images, class_names, positions):
+    features, scores, maps = model.clip.vision(images, model.config.features_list, False), [], []
+    for i, (class_name, position) in enumerate(zip(class_names, positions, strict=True)):
+        g = slow_adapter(model, features.image[i])
+        g = g / g.norm()
+        pair = slow_pair(model, g, class_name, position)
+        normal, abnormal = slow_maps(model, features, i, pair).mean(0)
+        maps.append(gaussian_filter((abnormal + 1 - normal) / 2, 4, mode="mirror", truncate=4))
+        n, a = (pair @ g / 0.07).double().exp().tolist()
+        scores.append(a / (n + a) + maps[-1].max())
+    return np.array(scores), np.stack(maps)
+
+
+def test_the_papers_prediction_equals_a_slow_version(build, images):
+    model = build(PAPER)
+    scores, maps = slow_predict(model, images, CLASSES, POSITIONS)
+    found = model.predict(images, CLASSES, POSITIONS)
+    np.testing.assert_allclose(found.maps.numpy(), maps, atol=2e-5)
+    np.testing.assert_allclose(found.scores.numpy(), scores, atol=2e-5)
+
+
+@torch.no_grad()
+def test_the_papers_local_loss_equals_a_slow_version(build, images, masks):
+    model, parts = build(PAPER), []
+    features = model.image_features(images)
+    for i, class_name in enumerate(CLASSES):
+        unit = features.image[i] / features.image[i].norm()
+        maps = slow_maps(model, features, i, slow_pair(model, unit, class_name))
+        normal, abnormal = maps.mean(0)  # the aggregated map, not smoothed
+        y = masks[i].double().numpy()
+        soft = y.clip(1e-5, 1 - 1e-5)
+        pt = abnormal * soft + normal * (1 - soft) + 1e-5
+        focal = -((1 - pt) ** 2 * np.log(pt)).mean()
+        dices = [(p * t).sum() / ((p**2).sum() + (t**2).sum()) for p, t in ((abnormal, y), (normal, 1 - y))]
+        parts.append(focal - sum(dices))
+    assert model.local_loss(images, CLASSES, masks).item() == pytest.approx(np.mean(parts), abs=2e-5)
+
+
+def test_the_papers_global_loss_is_the_cross_entropy_of_half_the_score(build, images):
+    model = build(PAPER)
+    scores, _ = slow_predict(model, images, CLASSES, [None] * 4)
+    p, y = scores / 2, LABELS.numpy()
+    expected = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
+    assert model.global_loss(images, CLASSES, LABELS).item() == pytest.approx(expected, abs=2e-5)
+
+
+# slow versions: the program
+
+
+@torch.no_grad()
+def test_the_programs_scores_and_losses_equal_slow_versions(build, images, masks):
+    model = build(OFFICIAL)
+    features = model.image_features(images)
+    found = model.predict(images, CLASSES, POSITIONS)
+    local, glob = [], []
+    for i, class_name in enumerate(CLASSES):
+        down, up = model.adapter.down.weight, model.adapter.up.weight
+        g = F.silu(up @ (down @ features.image[i]).relu()) + features.image[i]
+        g = g / g.norm()
+        cosine = (slow_pair(model, g, class_name, POSITIONS[i])[1] @ g).item() / 2**0.5
+        score = (cosine + found.maps[i].max().item()) / 2
+        assert found.scores[i].item() == pytest.approx(score, abs=1e-5)
+        logits = (slow_pair(model, g, class_name) @ g).double() / 2**0.5 / 0.07
+        glob.append((logits.logsumexp(0) - logits[LABELS[i]]).item())
+
+        unit = features.image[i] / features.image[i].norm()
+        pair = slow_pair(model, unit, class_name)[None] / 2**0.5
+        one = type(features)(*(part[i : i + 1] if part is features.image else None for part in features))
+        one = one._replace(
+            ordinary=[t[i : i + 1] for t in features.ordinary], vv=[t[i : i + 1] for t in features.vv]
+        )
+        total, y = 0.0, masks[i].double()
+        for each in model.probability_maps(one, pair):
+            normal, abnormal = each[0].double()
+            soft = y.clamp(1e-5, 1 - 1e-5)
+            pt = abnormal * soft + normal * (1 - soft) + 1e-5
+            total += -((1 - pt) ** 2 * pt.log()).mean()
+            for p, t in ((abnormal, y), (normal, 1 - y)):  # row by row
+                total += (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+        local.append(total.item())
+    assert model.local_loss(images, CLASSES, masks).item() == pytest.approx(np.mean(local), abs=1e-4)
+    assert model.global_loss(images, CLASSES, LABELS).item() == pytest.approx(np.mean(glob), abs=1e-4)
+
+
+@torch.no_grad()
+def test_the_programs_maps_are_enlarged_before_their_softmax_and_hardly_smoothed(build, images):
+    model = build(OFFICIAL)
+    features = model.image_features(images)
+    unit = model.global_feature(features, adapted=True)
+    text = model.text_features(unit, CLASSES, POSITIONS)
+    torch.testing.assert_close(text.flatten(1).norm(dim=1), torch.ones(4))
+    probabilities = []
+    for i in range(4):
+        tokens = [
+            t[i, 1:] @ h.weight.T + h.bias for h, t in zip(model.linear_heads, features.ordinary, strict=True)
+        ]
+        for head, tap in zip(model.mmci_heads, features.vv, strict=True):
+            tokens.append(torch.stack(head.each(tap[i : i + 1, 1:])).sum(0)[0])
+        abnormal = []
+        for one in tokens:
+            logits = (100 * one / one.norm(dim=1, keepdim=True) @ text[i].T).T.reshape(2, 4, 4)
+            n, a = (enlarge(grid) for grid in logits.double().numpy())
+            abnormal.append(1 / (1 + np.exp(n - a)))
+        probabilities.append(np.mean(abnormal, axis=0))
+    weights = np.exp(-np.array([1, 0, 1]) / (2 * 4.0**2))
+    weights /= weights.sum()
+    padded = np.pad(probabilities, ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    smooth = sum(
+        weights[r] * weights[c] * padded[:, r : r + 56, c : c + 56] for r in range(3) for c in range(3)
+    )
+    np.testing.assert_allclose(model.predict(images, CLASSES, POSITIONS).maps.numpy(), smooth, atol=2e-5)
+
+
+# what is trained
+
+
+def gradients(model):
+    groups = model.trained_parameters()
+    return {
+        name: [p.grad is not None and p.grad.any().item() for p in group] for name, group in groups.items()
+    }
+
+
+@both_presets
+def test_each_stage_trains_its_own_part_and_clip_never(build, images, masks, config):
+    model = build(config).train()
+    assert not model.clip.training and not any(module.training for module in model.clip.modules())
+    before = {name: t.clone() for name, t in model.clip.state_dict().items()}
+    model.local_loss(images, CLASSES, masks).backward()
+    found = gradients(model)
+    assert all(found["decoder"]) and all(found["prompts"]) and not any(found["adapter"])
+    assert all(p.grad is None for p in model.adapter.parameters())
+    model.zero_grad(set_to_none=True)
+    model.global_loss(images, CLASSES, LABELS).backward()
+    found = gradients(model)
+    assert all(found["adapter"]) and not any(found["decoder"]) and not any(found["prompts"])
+    assert all(p.grad is None for name, p in model.named_parameters() if not name.startswith("adapter."))
+    assert all(not p.requires_grad and p.grad is None for p in model.clip.parameters())
+    assert all(torch.equal(t, before[name]) for name, t in model.clip.state_dict().items())
+
+
+@both_presets
+def test_a_few_steps_lower_both_losses(build, images, masks, config):
+    model = build(config)
+    groups = model.trained_parameters()
+    for parameters, loss in (
+        (groups["decoder"] + groups["prompts"], lambda: model.local_loss(images, CLASSES, masks)),
+        (groups["adapter"], lambda: model.global_loss(images, CLASSES, LABELS)),
+    ):
+        optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.5, 0.999))
+        first = loss().item()
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
+        assert loss().item() < first
+
+
+@both_presets
+def test_the_groups_are_the_whole_trained_part_and_each_tensor_once(build, config):
+    model = build(config)
+    grouped = [p for group in model.trained_parameters().values() for p in group]
+    named = [p for name, p in model.named_parameters() if not name.startswith("clip.")]
+    assert {id(p) for p in grouped} == {id(p) for p in named} and len(grouped) == len(named)
+    state = model.trained_state()
+    assert len(state) == len(named) and not any("clip" in name for name in state)
+
+
+# the trained state
+
+
+def test_a_trained_state_comes_back_in_a_fresh_model(build, images, clips):
+    model = build(OFFICIAL)
+    other = FiLo(clips["gelu"], OFFICIAL, model.texts)
+    other.load_trained_state(model.trained_state())
+    first, second = (m.predict(images, CLASSES) for m in (model, other))
+    assert torch.equal(first.scores, second.scores) and torch.equal(first.maps, second.maps)
+
+
+def without(state):
+    return {name: t for name, t in state.items() if name != "normal_prompt.ctx"}
+
+
+SPOILT = {
+    "one is missing": (without, "normal_prompt.ctx", "found none"),
+    "one is left over": (lambda s: {**s, "zebra.weight": torch.zeros(2)}, "zebra.weight", "wanted none"),
+    "one of CLIP's is there": (lambda s: {**s, "clip.x": torch.zeros(2)}, "clip.x", "wanted none"),
+    "one has another shape": (
+        lambda s: {**s, "normal_prompt.ctx": torch.zeros(4, 24)},
+        "normal_prompt.ctx",
+        "wanted (3, 24), found (4, 24)",
+    ),
+    "there are none": (lambda s: {}, "abnormal_prompt.ctx", "found none"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "name", "words"), SPOILT.values(), ids=SPOILT)
+def test_a_state_that_does_not_fit_is_one_line_and_changes_nothing(build, spoil, name, words):
+    model = build(OFFICIAL)
+    before = {name: t.clone() for name, t in model.trained_state().items()}
+    spoilt = spoil({name: t + 1 for name, t in before.items()})
+    with pytest.raises(InputError) as caught:
+        model.load_trained_state(spoilt)
+    message = str(caught.value)
+    assert words in message and len(message.splitlines()) == 1
+    assert name in message
+    assert all(torch.equal(t, before[name]) for name, t in model.trained_state().items())
+
+
+def test_weights_of_the_other_preset_are_refused(build):
+    with pytest.raises(InputError, match=r"2 tensors .* adapter.down.bias"):
+        build(PAPER).load_trained_state(build(OFFICIAL).trained_state())
+
+
+def test_taps_that_the_clip_does_not_have_are_refused(tiny_clip):
+    with pytest.raises(InputError, match="between 1 and 4"):
+        FiLo(tiny_clip, FiLoConfig(), {})
+
+
+# the config
+
+
+def everything(model, images, masks):
+    scores, maps = model.predict(images, CLASSES, POSITIONS)
+    with torch.no_grad():
+        local = model.local_loss(images, CLASSES, masks)
+        return [scores, maps, local, model.global_loss(images, CLASSES, LABELS)]
+
+
+@pytest.mark.parametrize("field", DIFFERENT)
+@pytest.mark.parametrize(
+    ("one", "other"), [(OFFICIAL, PAPER), (PAPER, OFFICIAL)], ids=["to paper", "to official"]
+)
+def test_every_field_that_the_presets_differ_in_changes_something(build, images, masks, one, other, field):
+    switched = replace(one, **{field: getattr(other, field)})
+    outputs = zip(*(everything(build(c), images, masks) for c in (one, switched)), strict=True)
+    assert max((a - b).abs().max().item() for a, b in outputs) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "changes"),
+    [
+        ("image_score", "softmax", [True, False, False, False]),
+        ("blur_kernel", 33, [True, True, False, False]),
+        ("dice_over", "image", [False, False, True, False]),
+        ("dice_form", "squared", [False, False, True, False]),
+        ("local_loss", "mean", [False, False, True, False]),
+        ("global_loss", "score", [False, False, False, True]),
+        ("adapter_residual", False, [True, True, False, True]),
+        ("mmci_combine", "probabilities", [True, True, True, False]),
+        ("softmax_at", "grid", [True, True, True, False]),
+    ],
+)
+def test_a_field_changes_what_it_is_about_and_nothing_else(build, images, masks, field, value, changes):
+    """Of scores, maps, loss of stage 1 and loss of stage 2."""
+    plain, switched = (
+        everything(build(c), images, masks) for c in (OFFICIAL, replace(OFFICIAL, **{field: value}))
+    )
+    assert [not torch.equal(a, b) for a, b in zip(plain, switched, strict=True)] == changes
+
+
+def test_the_defaults_are_the_published_programs():
+    assert FiLoConfig() == PRESETS["official"]
+    assert {f.name for f in fields(FiLoConfig)} >= {*DIFFERENT, *OF_DATA} and len(DIFFERENT) == 15
+
+
+@pytest.mark.parametrize(
+    "config", [*PRESETS.values(), OFFICIAL, replace(PAPER, mmci_shapes=((1, 3), (5, 5)))]
+)
+def test_a_config_comes_back_from_json(config):
+    assert config_from_dict(json.loads(json.dumps(asdict(config)))) == config
+
+
+WRONG = {
+    "a field that is missing": (lambda c: c.pop("joint_norm") and c, "joint_norm"),
+    "a field that is unknown": (lambda c: {**c, "temperature": 3}, "temperature"),
+    "an unknown choice": (
+        lambda c: {**c, "local_loss": "median"},
+        "local_loss 'median': wanted 'each' or 'mean'",
+    ),
+    "a text for a switch": (lambda c: {**c, "joint_norm": "false"}, "joint_norm 'false': wanted bool"),
+    "a text for a number": (lambda c: {**c, "n_ctx": "12"}, "n_ctx '12': wanted int"),
+    "a number for a list": (lambda c: {**c, "features_list": 6}, "features_list"),
+    "a list of numbers for shapes": (lambda c: {**c, "mmci_shapes": [1, 3]}, "mmci_shapes"),
+    "a list": (lambda c: [c], "config"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), WRONG.values(), ids=WRONG)
+def test_a_config_of_another_version_is_one_line(spoil, words):
+    with pytest.raises(InputError) as caught:
+        config_from_dict(spoil(json.loads(json.dumps(asdict(PAPER)))))
+    assert words in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_a_choice_that_does_not_exist_is_refused_at_once():
+    with pytest.raises(InputError, match="activation 'relu': wanted 'gelu' or 'quick_gelu'"):
+        replace(FiLoConfig(), activation="relu")
+
+
+def test_a_preset_is_known_by_its_quirks_and_not_by_its_sizes():
+    assert preset_name(FiLoConfig()) == preset_name(OFFICIAL) == "official"
+    assert preset_name(PRESETS["paper"]) == preset_name(PAPER) == "paper"
+    assert preset_name(replace(OFFICIAL, joint_norm=False)) == "custom"
+    assert preset_name(config_from_dict(json.loads(json.dumps(asdict(PAPER))))) == "paper"

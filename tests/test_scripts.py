@@ -1,0 +1,116 @@
+"""The shell scripts: set-up is done once, missing things are named with the next step."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A bare copy of the scripts, beside which neither data nor an environment lies."""
+    for name in ("setup.sh", "train.sh", "test.sh"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+def bash(folder, command, **variables):
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "VENV")} | variables
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("script", ["train.sh", "test.sh"])
+def test_missing_datasets_are_named_with_address_place_and_next_command(checkout, script):
+    status, _, err = bash(checkout, f"bash {script}")
+    assert status == 2
+    assert (
+        "the dataset visa is not in ./data/visa" in err and "the dataset mvtec is not in ./data/mvtec" in err
+    )
+    assert "https://github.com/amazon-science/spot-diff" in err and "https://www.mvtec.com" in err
+    assert "./data/visa/split_csv/1cls.csv exists" in err
+    assert f"Then once more: bash {script}" in err and "bash demo.sh" in err
+    assert not (checkout / ".venv").exists()  # nothing is installed before it can be used
+
+
+def test_a_missing_checkpoint_is_named_with_the_next_command(checkout):
+    for name in ("visa", "mvtec"):
+        (checkout / "data" / name).mkdir()
+        (checkout / "data" / name / "meta.json").write_text("{}")
+    status, _, err = bash(checkout, "bash test.sh")
+    assert status == 2 and err.count("\n") == 1
+    assert "./checkpoints/filo_visa/filo.safetensors does not exist: make it by 'bash train.sh'" in err
+
+
+def test_the_scripts_pass_only_flags_that_the_programs_have(checkout):
+    """A stand-in for Python writes down what it is called with; the real programs must know the flags."""
+    for name, mark in (("visa", "split_csv/1cls.csv"), ("mvtec", "bottle/test/good")):
+        (checkout / "data" / name / mark).mkdir(parents=True)
+    for name in ("visa", "mvtec"):
+        (checkout / "checkpoints" / f"filo_{name}").mkdir(parents=True)
+        (checkout / "checkpoints" / f"filo_{name}" / "filo.safetensors").touch()
+    fake = checkout / "python"
+    fake.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$@" >> calls\n')
+    fake.chmod(0o755)
+    for script in ("train.sh", "test.sh"):
+        status, _, err = bash(checkout, f"bash {script} --seed 7", PYTHON=str(fake))
+        assert status == 0, err
+    calls = [line.split() for line in (checkout / "calls").read_text().splitlines()]
+    assert [call[0] for call in calls] == [
+        *("data/visa.py", "train.py", "data/mvtec.py", "train.py"),
+        *("data/mvtec.py", "test.py", "data/visa.py", "test.py"),
+    ]
+    for program in ("train.py", "test.py"):
+        used = {word for call in calls if call[0] == program for word in call if word.startswith("--")}
+        shown = subprocess.run([sys.executable, ROOT / program, "--help"], capture_output=True, text=True)
+        assert used and {flag for flag in used if flag not in shown.stdout} == set()
+        assert all(call[-2:] == ["--seed", "7"] for call in calls if call[0] == program)
+    trained = [dict(zip(call[1::2], call[2::2], strict=False)) for call in calls if call[0] == "train.py"]
+    assert [(c["--dataset"], c["--aug_rate"]) for c in trained] == [("visa", "0"), ("mvtec", "0.2")]
+    tested = [dict(zip(call[1::2], call[2::2], strict=True)) for call in calls if call[0] == "test.py"]
+    assert [c["--ckpt_path"].split("/")[2] for c in tested] == ["filo_visa", "filo_mvtec"]  # never its own
+
+
+def test_the_environment_is_made_once_and_anew_when_requirements_change(checkout):
+    requirements = checkout / "requirements.txt"
+    requirements.write_text("# nothing\n")
+    command = 'source setup.sh; setup requirements.txt; "$PYTHON" -c "import sys; print(sys.prefix)"'
+    status, out, err = bash(checkout, command)
+    assert status == 0, err
+    assert "making a virtual environment" in out and "installing" in out
+    assert out.splitlines()[-1] == str(checkout / ".venv")
+    assert bash(checkout, command)[1].splitlines() == [str(checkout / ".venv")]
+    requirements.write_text("# something else\n")
+    again = bash(checkout, command)[1]
+    assert "installing" in again and "making" not in again
+
+
+def test_a_failed_install_is_said_and_tried_again(checkout):
+    (checkout / "requirements.txt").write_text("./no-such-package\n")
+    command = "source setup.sh; setup requirements.txt"
+    for _ in range(2):
+        status, _, err = bash(checkout, command)
+        assert status == 2 and "error: pip could not install" in err
+
+
+def test_an_environment_of_ones_own_is_respected(checkout):
+    command = 'source setup.sh; setup requirements.txt; echo "$PYTHON"'
+    status, out, _ = bash(checkout, command, PYTHON=sys.executable)
+    assert (status, out) == (0, f"{sys.executable}\n")
+    assert not (checkout / ".venv").exists()
+
+
+def test_an_environment_of_ones_own_that_lacks_packages_is_refused(checkout):
+    bare = checkout / "bare"
+    bare.write_text('#!/bin/sh\necho "ModuleNotFoundError: No module named torch" >&2; exit 1\n')
+    bare.chmod(0o755)
+    status, _, err = bash(checkout, "source setup.sh; setup requirements.txt", PYTHON=str(bare))
+    assert status == 2 and "pip install -r requirements.txt" in err
