@@ -16,7 +16,7 @@ CLIP=(--clip_model checkpoints/demo/clip.json --clip_pretrained "drawn:$SEED")
 "$PYTHON" data/visa.py --root "$DATA/visa"
 "$PYTHON" data/mvtec.py --root "$DATA/mvtec"
 "$PYTHON" train.py --dataset demo_visa --train_data_path "$DATA/visa" "${CLIP[@]}" \
-    --image_size 112 --features_list 2 4 6 8 --epoch 3 --adapter_epoch 1 --batch_size 4 \
+    --image_size 112 --features_list 2 4 6 8 --epoch 10 --adapter_epoch 2 --batch_size 4 \
     --seed "$SEED" --save_path "$RUN" --overwrite
 "$PYTHON" test.py --dataset demo_mvtec --data_path "$DATA/mvtec" --ckpt_path "$RUN/filo.safetensors" --batch_size 8
 

@@ -21,6 +21,7 @@ from filo.errors import InputError, exit_clearly
 from filo.evaluate import ClassResult, evaluate, format_table
 from filo.files import sha256_of, write_json, write_text
 from filo.logs import describe_environment, peak_memory, pick_device, plain
+from filo.meta import Meta, read_meta
 from filo.methods.filo import FiLo
 from filo.methods.filo_config import preset_name
 from filo.metrics import mean_metrics
@@ -87,12 +88,11 @@ def main() -> None:
     torch.manual_seed(args.seed)
     checkpoint = load_checkpoint(args.ckpt_path)
     check_flags(args, checkpoint)
-    book = read_prompts(args)
+    meta, config = read_meta(args.data_path, "test"), checkpoint.config
+    texts = read_prompts(args).texts(meta.classes, config.templates, config.share_descriptions_by_name)
+    warn_if_seen(args, checkpoint, meta)
     clip = load_matching_clip(args, checkpoint, device)
-    dataset = AnomalyDataset(args.data_path, "test", clip.image_size, clip.mean, clip.std)
-    warn_if_seen(args, checkpoint, dataset)
-    config = checkpoint.config
-    texts = book.texts(dataset.classes, config.templates, config.share_descriptions_by_name)
+    dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std)
     model = FiLo(clip, config, texts)
     model.load_trained_state(checkpoint.state)
     model.to(device).eval()
@@ -145,9 +145,9 @@ def load_matching_clip(args: argparse.Namespace, checkpoint: Checkpoint, device:
     return clip
 
 
-def warn_if_seen(args: argparse.Namespace, checkpoint: Checkpoint, dataset: AnomalyDataset) -> None:
+def warn_if_seen(args: argparse.Namespace, checkpoint: Checkpoint, meta: Meta) -> None:
     trained = checkpoint.provenance
-    if trained["dataset"] == args.dataset or trained["meta_sha256"] == dataset.meta_sha256:
+    if trained["dataset"] == args.dataset or trained["meta_sha256"] == meta.sha256:
         print(
             f"warning: {args.ckpt_path} was trained on {trained['dataset']}, the dataset under test: "
             "these numbers are not zero-shot",
@@ -176,7 +176,7 @@ def describe_run(
         "hashes": {
             "checkpoint": checkpoint.sha256,
             "clip_weights": checkpoint.clip["sha256"],
-            "meta.json": dataset.meta_sha256,
+            "meta.json": dataset.meta.sha256,
             "prompts": {str(path): sha256_of(path) for path in read_prompts(args).paths},
         },
         "trained": checkpoint.provenance,

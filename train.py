@@ -24,6 +24,7 @@ from filo.datasets import AnomalyDataset, Batch, iterate, shuffled
 from filo.errors import InputError, exit_clearly
 from filo.files import link_or_copy, sha256_of
 from filo.logs import append_line, describe_environment, peak_memory, pick_device, plain, start_run
+from filo.meta import read_meta
 from filo.methods.filo import FiLo
 from filo.methods.filo_config import PRESETS
 from filo.options import (
@@ -91,7 +92,7 @@ def main() -> None:
     start_run(args.save_path, plain(vars(args)), args.overwrite)
     announce(args, model, dataset)
     prompts = {str(path): sha256_of(path) for path in read_prompts(args).paths}
-    provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta_sha256, "prompts": prompts}
+    provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256, "prompts": prompts}
     provenance |= {"arguments": plain(vars(args)), "environment": describe_environment(device)}
     for stage in plan(args, model):
         optimizer = torch.optim.AdamW(stage.parameters, betas=BETAS)
@@ -111,14 +112,14 @@ def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, Anomaly
     if args.epoch + args.adapter_epoch == 0:
         raise InputError("--epoch 0 and --adapter_epoch 0 leave nothing to train")
     config = replace(PRESETS[args.preset], features_list=tuple(args.features_list), n_ctx=args.n_ctx)
-    book = read_prompts(args)
+    meta = read_meta(args.train_data_path, "test")
+    meta.require_masks()
+    texts = read_prompts(args).texts(meta.classes, config.templates, config.share_descriptions_by_name)
     clip = load_clip(args.clip_model, args.clip_pretrained, args.image_size, config.activation, device)
     if args.aug_rate is None:
         args.aug_rate = PUBLISHED_AUG_RATE.get(args.dataset, 0.0)
     mosaics = {"aug_rate": args.aug_rate, "mosaic_label": config.mosaic_label, "seed": args.seed}
-    dataset = AnomalyDataset(args.train_data_path, "test", clip.image_size, clip.mean, clip.std, **mosaics)
-    dataset.require_masks()
-    texts = book.texts(dataset.classes, config.templates, config.share_descriptions_by_name)
+    dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std, **mosaics)
     return FiLo(clip, config, texts).to(device), dataset
 
 
@@ -128,7 +129,7 @@ def announce(args: argparse.Namespace, model: FiLo, dataset: AnomalyDataset) -> 
     files = args.epoch + args.adapter_epoch if args.keep == "all" else 2
     free = shutil.disk_usage(args.save_path).free / 1e9
     print(
-        f"{len(dataset)} images of {len(dataset.classes)} classes, "
+        f"{len(dataset)} images of {len(dataset.meta.classes)} classes, "
         f"{args.epoch} + {args.adapter_epoch} epochs, "
         f"{files} checkpoints of {size:.2f} GB into {args.save_path} ({free:.1f} GB free)"
     )

@@ -21,7 +21,7 @@ def exit_clearly(main: Callable[[], int | None]) -> None:
     try:
         status = main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)

@@ -44,8 +44,8 @@ def evaluate(
     Raises:
         InputError: an image cannot be read, or the method gives a value that is not finite.
     """
-    left = {name: sum(e.class_name == name for e in dataset.entries) for name in dataset.classes}
-    collected = {name: _Collected() for name in dataset.classes}
+    left = {name: sum(e.class_name == name for e in dataset.entries) for name in dataset.meta.classes}
+    collected = {name: _Collected() for name in dataset.meta.classes}
     results = {}
     with tqdm(total=len(dataset), desc="test", unit="image", disable=None) as bar:
         for batch in iterate(dataset, batch_size, workers=workers):
@@ -55,7 +55,7 @@ def evaluate(
                 left[name] -= 1
                 if left[name] == 0:
                     results[name] = _score(name, collected.pop(name))
-    return [results[name] for name in dataset.classes]
+    return [results[name] for name in dataset.meta.classes]
 
 
 def _predict(method: FiLo, batch: Batch, device: torch.device, collected: dict[str, _Collected]) -> None:

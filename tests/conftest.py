@@ -28,6 +28,12 @@ def tiny_clip(tiny_config):
     return load_clip(str(tiny_config), "drawn:0", 56)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Models this small gain nothing from threads, which on a busy machine wait for one another."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)

@@ -49,15 +49,6 @@ def pair(folder, **changes):
     return theirs, load_clip(str(folder / "clip.json"), str(folder / "clip.safetensors"), 14)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Sequences this small gain nothing from threads, which on a busy machine wait for one another."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def flat(tmp_path_factory):
     torch.manual_seed(5)

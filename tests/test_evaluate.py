@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from filo.datasets import AnomalyDataset
 from filo.errors import InputError
 from filo.evaluate import ClassResult, evaluate, format_table
+from filo.meta import read_meta
 from filo.methods.filo import Prediction
 from filo.metrics import COLUMNS
 
@@ -53,13 +54,13 @@ def dataset(tmp_path):
 
 def write(root, test):
     (root / "meta.json").write_text(json.dumps({"train": {}, "test": test}))
-    return AnomalyDataset(root, "test", SIDE, (0, 0, 0), (1, 1, 1))
+    return AnomalyDataset(read_meta(root, "test"), SIDE, (0, 0, 0), (1, 1, 1))
 
 
 def edit(dataset, change):
-    test = json.loads((dataset.root / "meta.json").read_text())["test"]
+    test = json.loads((dataset.meta.root / "meta.json").read_text())["test"]
     change(test)
-    return write(dataset.root, test)
+    return write(dataset.meta.root, test)
 
 
 def test_metrics_are_those_of_scikit_learn_class_by_class(dataset):

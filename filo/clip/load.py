@@ -29,11 +29,11 @@ class CLIP(nn.Module):
         mean, std: of the images these weights were trained on, RGB, for pixels in [0, 1]
     """
 
-    def __init__(self, model: nn.Module, tokenizer, sha256: str, mean: tuple, std: tuple) -> None:
+    def __init__(self, model: nn.Module, sha256: str, mean: tuple, std: tuple) -> None:
         super().__init__()
         text = getattr(model, "text", model)
         self.vision = VisionTower(model.visual)
-        self.text = TextTower(text, tokenizer, text.context_length)
+        self.text = TextTower(text, text.context_length)
         self.image_size: int = model.visual.image_size[0]
         self.patch_size: int = model.visual.patch_size[0]
         self.vision_width: int = model.visual.conv1.out_channels
@@ -77,7 +77,7 @@ def load_clip(
     weights, mean, std = _find_weights(name, config, pretrained)
     model = model.to_empty(device="cpu")
     _fill(model, dict(weights), f"{name} with weights {pretrained}")
-    return CLIP(model, open_clip.SimpleTokenizer(), fingerprint(weights), mean, std).to(device)
+    return CLIP(model, fingerprint(weights), mean, std).to(device)
 
 
 def _find_weights(name: str, config: dict, pretrained: str) -> tuple[dict[str, Tensor], tuple, tuple]:

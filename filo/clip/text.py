@@ -9,6 +9,7 @@ are read at the leaves.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import open_clip
 import torch
 from torch import Tensor, nn
 
@@ -65,14 +66,13 @@ class TextTower(nn.Module):
     `text_projection`: the flat open_clip CLIP itself or the separate tower of its other form.
     """
 
-    def __init__(self, model: nn.Module, tokenizer, context_length: int) -> None:
+    def __init__(self, model: nn.Module, context_length: int) -> None:
         super().__init__()
         self.transformer = model.transformer
         self.token_embedding = model.token_embedding
         self.positional_embedding = model.positional_embedding
         self.ln_final = model.ln_final
         self.text_projection = model.text_projection
-        self.tokenizer = tokenizer
         self.context_length = context_length
 
     @property
@@ -87,7 +87,7 @@ class TextTower(nn.Module):
         """
         prefix = " ".join([PLACEHOLDER] * n_ctx)
         full = [f"{prefix} {text}".strip() for text in texts]
-        ids = self.tokenizer(full, context_length=self.context_length + 1)
+        ids = open_clip.tokenize(full, context_length=self.context_length + 1)
         for text, row in zip(texts, ids, strict=True):
             if row[self.context_length] != 0:
                 raise InputError(

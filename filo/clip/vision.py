@@ -66,7 +66,7 @@ class VisionTower(nn.Module):
             if depth in taps:
                 ordinary[depth], vv_taps[depth] = x, vv
                 vv = x if vv is None else vv
-        if aliased and taps[0] < len(self.blocks):
+        if aliased:  # with a single last tap `vv` is that very tap
             ordinary[taps[0]] = vv
             vv_taps = dict.fromkeys(vv_taps, vv)
         return ImageFeatures(

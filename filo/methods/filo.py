@@ -101,6 +101,8 @@ class FiLo(nn.Module):
 
         A position is an index into `ClassTexts.positions`; None stands for all of them.
         """
+        if len(class_names) != len(image):
+            raise ValueError(f"{len(image)} images but {len(class_names)} class names")
         positions = positions or [None] * len(class_names)
         wanted = list(zip(class_names, positions, strict=True))
         pair = image.new_empty(len(wanted), 2, self.clip.embed_dim)

@@ -7,6 +7,8 @@ after it is halved (both are linear), and the learning rates, which are flags of
 """
 
 from dataclasses import dataclass, fields, replace
+from operator import index
+from typing import Literal, get_args, get_origin
 
 from filo.errors import InputError
 from filo.mmci import SHAPES
@@ -14,52 +16,63 @@ from filo.mmci import SHAPES
 
 @dataclass(frozen=True)
 class FiLoConfig:
-    """What a FiLo model is made of; the defaults are the preset `official`."""
+    """What a FiLo model is made of; the defaults are the preset `official`.
+
+    Raises:
+        InputError: a value is of another type, or none of a field's choices.
+    """
 
     # sizes, the same in both
     features_list: tuple[int, ...] = (6, 12, 18, 24)  # 1-based layers of the image tower that are tapped
     n_ctx: int = 12  # learned vectors before each text; figure 5 finds 12 best
 
     # the image tower
-    activation: str = (
-        "gelu"  # `gelu` | `quick_gelu`: OpenAI's weights were trained with QuickGELU, FiLo's without
-    )
+    # OpenAI's weights were trained with QuickGELU, FiLo's on top of them without
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
     aliased_taps: bool = True  # stored tensors are altered by later blocks (`filo.clip.vision`)
 
     # heads and maps
     mmci_shapes: tuple[tuple[int, int], ...] = SHAPES
-    mmci_combine: str = "features"  # `features`: one softmax over the sum | `probabilities`: eq. 2, one each
-    softmax_at: str = "image"  # `image`: after enlarging | `grid`: eq. 2, before it
+    # `features`: one softmax over the sum | `probabilities`: eq. 2, one each
+    mmci_combine: Literal["features", "probabilities"] = "features"
+    softmax_at: Literal["image", "grid"] = "image"  # after enlarging | eq. 2, before it
     # Norm of eq. 2 and 3 has no formula in the paper. `mean`: divide by the number of maps added, which
     # brings them to [0, 1] and keeps images comparable | `minmax`: stretch every image's final map to [0, 1]
-    map_norm: str = "mean"
+    map_norm: Literal["mean", "minmax"] = "mean"
     blur_kernel: int = 3  # pixels; as official: far too small for its sigma, so nearly a plain 3x3 mean
     blur_sigma: float = 4.0
 
     # texts
     templates: str = "official"  # set of prompts/templates.json
     share_descriptions_by_name: bool = True  # as official: macaroni1 is described as macaroni2
-    joint_norm: bool = (
-        True  # divide [F_n, F_a] by the norm of the pair, which makes the temperature 100 / sqrt(2)
-    )
+    joint_norm: bool = True  # divide [F_n, F_a] by the pair's norm: the temperature becomes 100 / sqrt(2)
 
     # global feature and image score
     adapter_bias: bool = False
     adapter_residual: bool = True
-    image_score: str = (
-        "cosine"  # `cosine`: (g.F_a + max M) / 2 | `softmax`: eq. 1, softmax(g.F / 0.07) + max M
-    )
+    # `cosine`: (g.F_a + max M) / 2 | `softmax`: eq. 1, softmax(g.F / 0.07) + max M
+    image_score: Literal["cosine", "softmax"] = "cosine"
 
     # training
-    dice_over: str = "rows"  # `rows`: every pixel row by itself | `image`
-    dice_form: str = "smooth"  # `smooth`: 1 - (2I + 1) / (P + T + 1) | `squared`: eq. 8
-    local_loss: str = "each"  # `each`: every map by itself, summed | `mean`: eq. 9, on the aggregated map
+    dice_over: Literal["rows", "image"] = "rows"  # every pixel row by itself | all pixels of an image
+    # `smooth`: 1 - (2I + 1) / (P + T + 1) | `squared`: eq. 8
+    dice_form: Literal["smooth", "squared"] = "smooth"
+    # `each`: every map by itself, summed | `mean`: eq. 9, on the aggregated map
+    local_loss: Literal["each", "mean"] = "each"
     # `cosine`: cross-entropy of the two similarities / 0.07 | `score`: eq. 5 and 6 on S_global with max(M);
     # as it lies in [0, 2], half of it is taken as the probability of an anomaly
-    global_loss: str = "cosine"
-    mosaic_label: str = (
-        "own"  # `own`: a mosaic keeps its first image's label | `any`: anomalous if any part is
-    )
+    global_loss: Literal["cosine", "score"] = "cosine"
+    # `own`: a mosaic keeps its first image's label | `any`: anomalous if any part is
+    mosaic_label: Literal["own", "any"] = "own"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, is_choice = getattr(self, field.name), get_origin(field.type) is Literal
+            if is_choice and value not in get_args(field.type):
+                wanted = " or ".join(repr(choice) for choice in get_args(field.type))
+                raise InputError(f"{field.name} {value!r}: wanted {wanted}")
+            if not is_choice and type(value) is not type(field.default):
+                raise InputError(f"{field.name} {value!r}: wanted {type(field.default).__name__}")
 
 
 PRESETS = {
@@ -89,13 +102,22 @@ def config_from_dict(values: dict) -> FiLoConfig:
     """Rebuild a config from its `dataclasses.asdict`, as a checkpoint holds it.
 
     Raises:
-        InputError: a field is missing or unknown, which means another version of this project.
+        InputError: a field is missing, unknown or wrong, which means another version of this project.
     """
+    if not isinstance(values, dict):
+        raise InputError(f"the config is a {type(values).__name__}, wanted an object of names and values")
     known = {field.name for field in fields(FiLoConfig)}
     if odd := known ^ values.keys():
         raise InputError(f"the checkpoint's config and this version's differ in: {', '.join(sorted(odd))}")
-    shapes = tuple(tuple(shape) for shape in values["mmci_shapes"])
-    return FiLoConfig(**{**values, "features_list": tuple(values["features_list"]), "mmci_shapes": shapes})
+    try:
+        taps = tuple(index(layer) for layer in values["features_list"])
+        shapes = tuple((index(height), index(width)) for height, width in values["mmci_shapes"])
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            "the config's features_list or mmci_shapes is wrong: "
+            f"wanted layer numbers and pairs of sides ({error})"
+        ) from error
+    return FiLoConfig(**{**values, "features_list": taps, "mmci_shapes": shapes})
 
 
 def preset_name(config: FiLoConfig) -> str:
