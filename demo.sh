@@ -12,24 +12,29 @@ RUN=checkpoints/demo_run
 SEED=0
 CLIP=(--clip_model checkpoints/demo/clip.json --clip_pretrained "drawn:$SEED")
 
+say() { printf '\n== %s\n' "$*"; }
+
+say "1/4 two small datasets, in the layouts of VisA and MVTec AD"
 "$PYTHON" -m filo.synthetic --out "$DATA" --seed "$SEED"
-"$PYTHON" data/visa.py --root "$DATA/visa"
-"$PYTHON" data/mvtec.py --root "$DATA/mvtec"
+for name in visa mvtec; do
+    "$PYTHON" "data/$name.py" --root "$DATA/$name" | sed '/^$/,$d'  # up to the hint, which is for real data
+done
+
+say "2/4 train on demo-VisA"
 "$PYTHON" train.py --dataset demo_visa --train_data_path "$DATA/visa" "${CLIP[@]}" \
     --image_size 112 --features_list 2 4 6 8 --epoch 10 --adapter_epoch 2 --batch_size 4 \
     --seed "$SEED" --save_path "$RUN" --overwrite
+
+say "3/4 test on demo-MVTec, whose objects it has never seen"
 "$PYTHON" test.py --dataset demo_mvtec --data_path "$DATA/mvtec" --ckpt_path "$RUN/filo.safetensors" --batch_size 8
 
-cat <<END
-
-What was made
-  $DATA/visa, $DATA/mvtec                     the two datasets, in the layouts of VisA and MVTec AD
-  $RUN/filo.safetensors             the trained weights, one checkpoint per epoch beside them
-  $RUN/log.jsonl                    the losses
-  $RUN/test_on_demo_mvtec/          the table above and results.json
-
-What to do next
-  bash train.sh     train on the real VisA and MVTec AD; it says what to fetch and where to put it
-  bash test.sh      test each on the other
-  README.md         how to use your own images
-END
+say "4/4 what was made, and what to do next"
+row() { printf '  %-50s %s\n' "$@"; }
+row "$DATA/visa, $DATA/mvtec" "the two datasets"
+row "$RUN/filo.safetensors" "the trained weights; one checkpoint per epoch beside them"
+row "$RUN/log.jsonl" "the losses"
+row "$RUN/test_on_demo_mvtec/table.md" "the table above; results.json beside it"
+echo
+row "bash train.sh" "train on the real VisA and MVTec AD; it says what to fetch"
+row "bash test.sh" "test each on the other"
+row "README.md" "how to use your own images"

@@ -4,15 +4,19 @@
 #   PYTHON=/path/to/python bash demo.sh    uses that interpreter's environment as it is, installs nothing
 #   VENV=/path/to/folder bash demo.sh      makes the environment there instead of .venv
 
+# By default OpenMP's threads spin long while they wait for one another. On a CPU that other work shares, that
+# makes small models many times slower; a shorter spin costs nothing on an idle one.
+export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
+
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 setup() {
     if [ -n "${PYTHON:-}" ]; then
-        _check_own_python
+        _check_own_python "$@"
         return
     fi
     local venv="${VENV:-$ROOT/.venv}" file
-    [ -x "$venv/bin/python" ] || _make_venv "$venv"
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || _make_venv "$venv"
     for file in "$@"; do
         _install "$venv" "$ROOT/$file"
     done
@@ -25,16 +29,25 @@ fail() {
 }
 
 _check_own_python() {
-    "$PYTHON" -c 'import cv2, open_clip, safetensors, sklearn, tabulate, torch, torchvision, tqdm' ||
-        fail "PYTHON=$PYTHON lacks what the line above names: run '$PYTHON -m pip install -r requirements.txt', or leave PYTHON unset"
+    local file modules
+    for file in "$@"; do
+        case "$file" in
+            requirements.txt) modules="cv2, numpy, open_clip, PIL, safetensors, tabulate, torch, torchvision, tqdm" ;;
+            *) modules="pytest, ruff, scipy, sklearn" ;;
+        esac
+        "$PYTHON" -c "import $modules" || fail "PYTHON=$PYTHON lacks what the line above names:" \
+            "run '$PYTHON -m pip install -r $file', or leave PYTHON unset"
+    done
 }
 
 _make_venv() {
     command -v python3 >/dev/null || fail "python3 is not on the PATH; Python 3.10 or newer is needed"
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         fail "python3 is $(python3 -V 2>&1); Python 3.10 or newer is needed"
+    [ ! -e "$1" ] || [ -e "$1/pyvenv.cfg" ] || [ -z "$(ls -A "$1")" ] ||
+        fail "$1 exists and is no virtual environment: name an empty folder by VENV"
     echo "making a virtual environment in $1"
-    python3 -m venv "$1" || fail "cannot make $1; on Debian and Ubuntu the package python3-venv is needed"
+    python3 -m venv --clear "$1" || fail "cannot make $1; on Debian and Ubuntu the package python3-venv is needed"
 }
 
 # A stamp is written only after a complete install, so a broken-off one is taken up again.
@@ -42,7 +55,7 @@ _install() {
     local venv="$1" file="$2" stamp
     stamp="$venv/.installed-$(basename "$(dirname "$file")")-$(basename "$file")"
     cmp -s "$file" "$stamp" && return
-    echo "installing $file into $venv (torch alone is several GB; once only)"
+    echo "installing $file into $venv (once; PyTorch, where it is among them, is several GB)"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$file" ||
         fail "pip could not install $file; the lines above say why; run the same command again to go on"
     cp "$file" "$stamp"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from filo import options
 from filo.checkpoint import Checkpoint, load_checkpoint
 from filo.clip.load import CLIP, load_clip
 from filo.datasets import AnomalyDataset
@@ -25,15 +26,6 @@ from filo.meta import Meta, read_meta
 from filo.methods.filo import FiLo
 from filo.methods.filo_config import preset_name
 from filo.metrics import mean_metrics
-from filo.options import (
-    add_prompt_option,
-    add_run_options,
-    count_workers,
-    positive,
-    rate,
-    read_prompts,
-    whole,
-)
 
 GROUNDING = (
     "groundingdino_config",
@@ -49,15 +41,20 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument_group("data: what it is tested on").add_argument
     add("--dataset", default="mvtec", help="name of the dataset; picks prompts/<dataset>.json")
     add("--data_path", type=Path, default=Path("./data/mvtec"), help="its root, which holds meta.json")
-    add_prompt_option(add)
+    options.add_prompt_option(add)
 
     add = parser.add_argument_group("method: what is tested").add_argument
     add("--ckpt_path", type=Path, required=True, help="a checkpoint that train.py wrote")
     add("--clip_model", help="the checkpoint's CLIP by another name or config file")
     add("--clip_pretrained", help="the checkpoint's CLIP weights at another place")
-    add("--image_size", type=positive, help="another side than in training, in pixels")
-    add("--features_list", type=positive, nargs="+", help="must be the checkpoint's; kept for old scripts")
-    add("--n_ctx", type=positive, help="must be the checkpoint's; kept for old scripts")
+    add("--image_size", type=options.side, help="another side than in training, in pixels")
+    add(
+        "--features_list",
+        type=options.positive,
+        nargs="+",
+        help="must be the checkpoint's; kept for old scripts",
+    )
+    add("--n_ctx", type=options.positive, help="must be the checkpoint's; kept for old scripts")
 
     add = parser.add_argument_group("grounding: where anomalies are looked for").add_argument
     add(
@@ -67,7 +64,7 @@ def parse_args() -> argparse.Namespace:
         help="none: all nine positions, maps are not weighted",
     )
     for name in GROUNDING:
-        kind = rate if name.endswith("threshold") else Path
+        kind = options.rate if name.endswith("threshold") else Path
         add(f"--{name}", type=kind, help="of a detector; without one it has no effect, which is then said")
 
     add = parser.add_argument_group("run: where and how it runs").add_argument
@@ -76,9 +73,9 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help="folder for table and results (default: test_on_<dataset> beside the checkpoint)",
     )
-    add("--batch_size", type=positive, default=1, help="images at once")
-    add("--seed", type=whole, default=0, help="recorded; evaluation draws nothing")
-    add_run_options(add)
+    add("--batch_size", type=options.positive, default=1, help="images at once")
+    add("--seed", type=options.seed, default=0, help="recorded; evaluation draws nothing")
+    options.add_run_options(add)
     return parser.parse_args()
 
 
@@ -89,19 +86,22 @@ def main() -> None:
     checkpoint = load_checkpoint(args.ckpt_path)
     check_flags(args, checkpoint)
     meta, config = read_meta(args.data_path, "test"), checkpoint.config
-    texts = read_prompts(args).texts(meta.classes, config.templates, config.share_descriptions_by_name)
+    texts = options.read_prompts(args).texts(
+        meta.classes, config.templates, config.share_descriptions_by_name
+    )
     warn_if_seen(args, checkpoint, meta)
+    folder = args.save_path or args.ckpt_path.parent / f"test_on_{args.dataset}"
+    write_json(folder / "args.json", plain(vars(args)))  # first, so that hours are not lost on a bad folder
     clip = load_matching_clip(args, checkpoint, device)
-    dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std)
+    dataset = AnomalyDataset(meta, clip.image_size, checkpoint.clip["mean"], checkpoint.clip["std"])
     model = FiLo(clip, config, texts)
     model.load_trained_state(checkpoint.state)
     model.to(device).eval()
 
     started = time.perf_counter()
-    results = evaluate(model, dataset, args.batch_size, device, count_workers(args, device.type))
+    results = evaluate(model, dataset, args.batch_size, device, options.count_workers(args, device.type))
     seconds = time.perf_counter() - started
 
-    folder = args.save_path or args.ckpt_path.parent / f"test_on_{args.dataset}"
     table = format_table(results)
     write_text(folder / "table.md", table + "\n")
     record = describe_run(args, checkpoint, dataset, results, device)
@@ -133,6 +133,9 @@ def load_matching_clip(args: argparse.Namespace, checkpoint: Checkpoint, device:
     trained = checkpoint.clip
     name, pretrained = args.clip_model or trained["model"], args.clip_pretrained or trained["pretrained"]
     size = args.image_size or trained["image_size"]
+    for flag, path in (("clip_model", name), ("clip_pretrained", pretrained)):
+        if path == trained[flag.removeprefix("clip_")] and Path(path).suffix and not Path(path).exists():
+            print(f"note: {path} is where training had it; --{flag} names another place", file=sys.stderr)
     clip = load_clip(name, pretrained, size, checkpoint.config.activation, device)
     if clip.sha256 != trained["sha256"]:
         raise InputError(
@@ -177,7 +180,7 @@ def describe_run(
             "checkpoint": checkpoint.sha256,
             "clip_weights": checkpoint.clip["sha256"],
             "meta.json": dataset.meta.sha256,
-            "prompts": {str(path): sha256_of(path) for path in read_prompts(args).paths},
+            "prompts": {str(path): sha256_of(path) for path in options.read_prompts(args).paths},
         },
         "trained": checkpoint.provenance,
         "seed": args.seed,

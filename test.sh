@@ -18,8 +18,10 @@ for checkpoint in "$TRAINED_ON_VISA" "$TRAINED_ON_MVTEC"; do
 done
 setup requirements.txt
 
+make_meta mvtec "$MVTEC"
+make_meta visa "$VISA"
+
 test_on() {  # NAME ROOT CHECKPOINT FLAGS...
-    make_meta "$1" "$2"
     "$PYTHON" test.py --dataset "$1" --data_path "$2" --ckpt_path "$3" --batch_size "$BATCH_SIZE" "${@:4}"
 }
 

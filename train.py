@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from filo import options
 from filo.checkpoint import epoch_path, save_checkpoint
 from filo.clip.load import load_clip
 from filo.datasets import AnomalyDataset, Batch, iterate, shuffled
@@ -27,15 +28,6 @@ from filo.logs import append_line, describe_environment, peak_memory, pick_devic
 from filo.meta import read_meta
 from filo.methods.filo import FiLo
 from filo.methods.filo_config import PRESETS
-from filo.options import (
-    add_prompt_option,
-    add_run_options,
-    count_workers,
-    positive,
-    rate,
-    read_prompts,
-    whole,
-)
 
 BETAS = (0.5, 0.999)
 PUBLISHED_AUG_RATE = {"mvtec": 0.2}  # the published program makes mosaics for MVTec only
@@ -46,31 +38,37 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument_group("data: what it learns from").add_argument
     add("--dataset", default="visa", help="name of the dataset; picks prompts/<dataset>.json")
     add("--train_data_path", type=Path, default=Path("./data/visa"), help="its root, which holds meta.json")
-    add_prompt_option(add)
-    add("--aug_rate", type=rate, help="share of 2x2 mosaics (default: 0.2 for mvtec, otherwise 0)")
+    options.add_prompt_option(add)
+    add("--aug_rate", type=options.rate, help="share of 2x2 mosaics (default: 0.2 for mvtec, otherwise 0)")
 
     add = parser.add_argument_group("method: what is trained").add_argument
     add("--preset", choices=PRESETS, default="official", help="whom to follow where program and paper differ")
     add("--clip_model", default="ViT-L-14-336", help="an open_clip ViT, or a JSON file like its configs")
     add("--clip_pretrained", default="openai", help="a weights tag, a local file, or drawn:SEED")
-    add("--image_size", type=positive, default=518, help="side of the square images, in pixels")
-    add("--features_list", type=positive, nargs="+", default=[6, 12, 18, 24], help="tapped layers, from 1")
-    add("--n_ctx", type=positive, default=12, help="learned vectors before each text")
+    add("--image_size", type=options.side, default=518, help="side of the square images, in pixels")
+    add(
+        "--features_list",
+        type=options.positive,
+        nargs="+",
+        default=[6, 12, 18, 24],
+        help="tapped layers, from 1",
+    )
+    add("--n_ctx", type=options.positive, default=12, help="learned vectors before each text")
 
     add = parser.add_argument_group("optimisation: how it is trained").add_argument
-    add("--epoch", type=whole, default=15, help="epochs of stage 1")
-    add("--adapter_epoch", type=whole, default=5, help="epochs of stage 2")
-    add("--batch_size", type=positive, default=1, help="images per step")
-    add("--learning_rate", type=rate, default=1e-3, help="of the learned vectors and their nets")
-    add("--decoder_learning_rate", type=rate, default=1e-4, help="of the linear and MMCI heads")
-    add("--adapter_learning_rate", type=rate, default=1e-5, help="of the adapter")
+    add("--epoch", type=options.count, default=15, help="epochs of stage 1")
+    add("--adapter_epoch", type=options.count, default=5, help="epochs of stage 2")
+    add("--batch_size", type=options.positive, default=1, help="images per step")
+    add("--learning_rate", type=options.rate, default=1e-3, help="of the learned vectors and their nets")
+    add("--decoder_learning_rate", type=options.rate, default=1e-4, help="of the linear and MMCI heads")
+    add("--adapter_learning_rate", type=options.rate, default=1e-5, help="of the adapter")
 
     add = parser.add_argument_group("run: where and how it runs").add_argument
     add("--save_path", type=Path, default=Path("./ckpt"), help="folder of this run")
     add("--overwrite", action="store_true", help="throw away the run that the folder holds")
     add("--keep", choices=("all", "last"), default="all", help="epochs of a stage whose checkpoints are kept")
-    add("--seed", type=whole, default=0, help="of first weights, order and mosaics")
-    add_run_options(add)
+    add("--seed", type=options.seed, default=0, help="of first weights, order and mosaics")
+    options.add_run_options(add)
     return parser.parse_args()
 
 
@@ -91,7 +89,7 @@ def main() -> None:
     model, dataset = build(args, device)
     start_run(args.save_path, plain(vars(args)), args.overwrite)
     announce(args, model, dataset)
-    prompts = {str(path): sha256_of(path) for path in read_prompts(args).paths}
+    prompts = {str(path): sha256_of(path) for path in options.read_prompts(args).paths}
     provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256, "prompts": prompts}
     provenance |= {"arguments": plain(vars(args)), "environment": describe_environment(device)}
     for stage in plan(args, model):
@@ -114,7 +112,9 @@ def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, Anomaly
     config = replace(PRESETS[args.preset], features_list=tuple(args.features_list), n_ctx=args.n_ctx)
     meta = read_meta(args.train_data_path, "test")
     meta.require_masks()
-    texts = read_prompts(args).texts(meta.classes, config.templates, config.share_descriptions_by_name)
+    texts = options.read_prompts(args).texts(
+        meta.classes, config.templates, config.share_descriptions_by_name
+    )
     clip = load_clip(args.clip_model, args.clip_pretrained, args.image_size, config.activation, device)
     if args.aug_rate is None:
         args.aug_rate = PUBLISHED_AUG_RATE.get(args.dataset, 0.0)
@@ -161,23 +161,24 @@ def train_one_epoch(
     """Go through the dataset once, in an order of this epoch's own; give the mean loss per image."""
     dataset.epoch = epoch if stage.number == 1 else args.epoch + epoch  # mosaics differ from epoch to epoch
     order = shuffled(len(dataset), args.seed, stage.number, epoch)
-    batches = iterate(dataset, args.batch_size, order, count_workers(args, device.type))
+    batches = iterate(dataset, args.batch_size, order, options.count_workers(args, device.type))
     total = 0.0
     with tqdm(
         total=len(dataset), desc=f"stage {stage.number} epoch {epoch}", unit="image", disable=None
     ) as bar:
         for step, batch in enumerate(batches, start=1):
             loss = stage.loss(batch.to(device))
-            if not math.isfinite(loss.item()):
+            value = loss.item()
+            if not math.isfinite(value):
                 raise InputError(
-                    f"the loss of stage {stage.number}, epoch {epoch}, step {step} is {loss.item()} "
+                    f"the loss of stage {stage.number}, epoch {epoch}, step {step} is {value} "
                     f"({batch.entries[0].image}); checkpoints of finished epochs are in {args.save_path}: "
                     "lower the learning rates, or look at that image"
                 )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            total += loss.item() * len(batch.entries)
+            total += value * len(batch.entries)
             bar.update(len(batch.entries))
     return total / len(dataset)
 
@@ -186,6 +187,7 @@ def save(args: argparse.Namespace, model: FiLo, stage: int, epoch: int, provenan
     """Write the epoch's checkpoint; with `--keep last` the one before goes once this one is complete."""
     clip = {"model": args.clip_model, "pretrained": args.clip_pretrained}
     clip |= {"image_size": model.clip.image_size, "sha256": model.clip.sha256}
+    clip |= {"mean": list(model.clip.mean), "std": list(model.clip.std)}
     path = epoch_path(args.save_path, stage, epoch)
     save_checkpoint(path, model.trained_state(), model.config, clip, provenance)
     if args.keep == "last":

@@ -31,8 +31,14 @@ source ./setup.sh
 need_datasets visa "$VISA" mvtec "$MVTEC"
 setup requirements.txt
 
+make_meta visa "$VISA"
+make_meta mvtec "$MVTEC"
+
 train_on() {  # NAME ROOT AUG_RATE FLAGS...
-    make_meta "$1" "$2"
+    if [ -e "$SAVE/filo_$1/filo.safetensors" ]; then
+        echo "$SAVE/filo_$1/filo.safetensors is there; remove it to train on $1 again"
+        return
+    fi
     # shellcheck disable=SC2086  # FEATURES_LIST is a list
     "$PYTHON" train.py --dataset "$1" --train_data_path "$2" --aug_rate "$3" --save_path "$SAVE/filo_$1" \
         --clip_model "$CLIP_MODEL" --clip_pretrained "$CLIP_PRETRAINED" --image_size "$IMAGE_SIZE" \

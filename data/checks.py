@@ -27,6 +27,7 @@ KINDS = {
     "anomalous image in train": "left out",
     "unknown image suffix": "left out",
     "folder not used": "left out",
+    "kind folder without images": "nothing to use",
     "empty class": "left out",
     "anomalous image without mask": "kept, for image-level evaluation only",
     "mask claimed by two images": "images kept without it",

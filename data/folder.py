@@ -59,6 +59,7 @@ def main() -> None:
         expected=f"CLASS/{args.normal_folder}/IMAGE",
         source="see --help for the folders",
         find=partial(find, class_name=args.class_name, normal=args.normal_folder),
+        has_prompts=False,
     )
     layouts.run(layout, args)
 

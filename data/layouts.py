@@ -95,6 +95,7 @@ class Layout:
     expected: str  # the file or folder by which the root is known
     source: str
     find: Callable[[Walk], list[Item]]
+    has_prompts: bool = True  # whether prompts/NAME.json is there
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ class ClassFolder:
         images = self.walk.images(kind, self.cls_name)
         if kind.name == self.normal:
             return [Item(split, self.cls_name, "good", 0, image) for image in images]
+        if not images:
+            self.walk.problems.add("kind folder without images", self.cls_name, kind)
         masks = self.masks(kind.name) if split == "test" else []
         pairs = self.walk.pair(images, masks, self.cls_name)
         return [Item(split, self.cls_name, kind.name, 1, image, mask) for image, mask in pairs.items()]
@@ -202,8 +205,9 @@ def build(layout: Layout, root: Path, base: Path, quick: bool) -> None:
     meta.write(content, findings, root, base)
     walk.problems.show()
     print(meta.summary(content, walk.problems))
+    dataset = layout.name if layout.has_prompts else "NAME --prompts NAME.json"
     print(f"\nwrote {base / 'meta.json'}; next, with a checkpoint of yours:")
-    print(f"python test.py --dataset {layout.name} --data_path {shlex.quote(str(base))} --ckpt_path CKPT")
+    print(f"python test.py --dataset {dataset} --data_path {shlex.quote(str(base))} --ckpt_path CKPT")
 
 
 def check_folders(layout: Layout, root: Path, base: Path) -> Path:

@@ -14,14 +14,18 @@ from filo.files import sha256_of, write_atomically
 from filo.methods.filo_config import FiLoConfig, config_from_dict
 
 FORMAT = "filo-checkpoint-1"
+# what test.py relies on; there may be more
+CLIP_FIELDS = {"model": str, "pretrained": str, "image_size": int, "sha256": str, "mean": list, "std": list}
+PROVENANCE_FIELDS = {"dataset": str, "meta_sha256": str}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained FiLo without its CLIP.
 
-    `clip` says which CLIP belongs to it: model, pretrained, image_size, sha256 of the weights. `provenance`
-    says where the weights come from: dataset, arguments, seed, stage, epoch, losses, versions, commit.
+    `clip` says which CLIP belongs to it: model, pretrained, image_size, sha256 of the weights, mean and std
+    of its images. `provenance` says where the weights come from: dataset, hashes of meta.json and prompts,
+    arguments, stage, epoch and its loss, versions, commit, hardware.
     """
 
     state: dict[str, Tensor]
@@ -53,6 +57,14 @@ def save_checkpoint(
     write_atomically(path, write)
 
 
+def _check_fields(what: str, found: object, wanted: dict[str, type]) -> None:
+    if not isinstance(found, dict):
+        raise TypeError(f"{what} is a {type(found).__name__}")
+    for name, kind in wanted.items():
+        if not isinstance(found.get(name), kind):
+            raise TypeError(f"{name} of {what} is {found.get(name)!r}, wanted {kind.__name__}")
+
+
 def epoch_path(folder: Path, stage: int, epoch: int) -> Path:
     """Name the checkpoint of one epoch of one stage, both counted from 1."""
     return folder / f"stage{stage}_epoch_{epoch:02d}.safetensors"
@@ -82,7 +94,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         config, clip, provenance = (json.loads(metadata[key]) for key in ("config", "clip", "provenance"))
         config = config_from_dict(config)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        _check_fields("clip", clip, CLIP_FIELDS)
+        _check_fields("provenance", provenance, PROVENANCE_FIELDS)
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} has a damaged header ({type(error).__name__}: {error})") from error
     return Checkpoint(state, config, clip, provenance, sha256_of(path))
 

@@ -1,15 +1,18 @@
 """How good a method is on a dataset: run it, score it class by class, print the published table."""
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from tabulate import tabulate
+from torch import Tensor
 from tqdm import tqdm
 
-from filo.datasets import AnomalyDataset, Batch, iterate
+from filo.datasets import AnomalyDataset, iterate
 from filo.errors import InputError
+from filo.meta import Entry
 from filo.methods.filo import FiLo
 from filo.metrics import COLUMNS, class_metrics, mean_metrics
 
@@ -25,15 +28,27 @@ class ClassResult:
     notes: list[str]
 
 
-@dataclass
 class _Collected:
-    """What has been predicted of one class so far."""
+    """What has been predicted of one class so far, in arrays of the class's final size."""
 
-    scores: list[float] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    maps: list[np.ndarray] = field(default_factory=list)
-    masks: list[np.ndarray] = field(default_factory=list)
-    unmasked: int = 0
+    def __init__(self, count: int, side: int) -> None:
+        self.done, self.unmasked = 0, 0
+        self.scores = np.empty(count, np.float32)
+        self.labels = np.empty(count, bool)
+        self.maps = np.empty((count, side, side), np.float32)
+        self.masks = np.empty((count, side, side), bool)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.done == len(self.scores)
+
+    def add(self, entry: Entry, score: Tensor, anomaly_map: Tensor, mask: Tensor) -> None:
+        if not (score.isfinite() and anomaly_map.isfinite().all()):
+            raise InputError(f"the model's answer to {entry.image} is not finite; are the weights damaged?")
+        self.scores[self.done], self.labels[self.done] = score.item(), entry.label
+        self.maps[self.done], self.masks[self.done] = anomaly_map.numpy(), mask.numpy()
+        self.unmasked += not entry.has_mask
+        self.done += 1
 
 
 def evaluate(
@@ -44,44 +59,51 @@ def evaluate(
     Raises:
         InputError: an image cannot be read, or the method gives a value that is not finite.
     """
-    left = {name: sum(e.class_name == name for e in dataset.entries) for name in dataset.meta.classes}
-    collected = {name: _Collected() for name in dataset.meta.classes}
+    counts = Counter(entry.class_name for entry in dataset.entries)
+    collected: dict[str, _Collected] = {}
     results = {}
     with tqdm(total=len(dataset), desc="test", unit="image", disable=None) as bar:
         for batch in iterate(dataset, batch_size, workers=workers):
-            _predict(method, batch, device, collected)
-            bar.update(len(batch.entries))
-            for name in batch.class_names:
-                left[name] -= 1
-                if left[name] == 0:
+            images = batch.images.to(device, non_blocking=True)
+            scores, maps = (t.float().cpu() for t in method.predict(images, batch.class_names))
+            for entry, *answer in zip(batch.entries, scores, maps, batch.masks, strict=True):
+                name = entry.class_name
+                if name not in collected:
+                    collected[name] = _Collected(counts[name], dataset.side)
+                collected[name].add(entry, *answer)
+                if collected[name].is_complete:
                     results[name] = _score(name, collected.pop(name))
+            bar.update(len(batch.entries))
     return [results[name] for name in dataset.meta.classes]
 
 
-def _predict(method: FiLo, batch: Batch, device: torch.device, collected: dict[str, _Collected]) -> None:
-    prediction = method.predict(batch.images.to(device, non_blocking=True), batch.class_names)
-    scores, maps = prediction.scores.float().cpu(), prediction.maps.float().cpu()
-    for i, entry in enumerate(batch.entries):
-        if not (scores[i].isfinite() and maps[i].isfinite().all()):
-            raise InputError(f"the model's answer to {entry.image} is not finite; are the weights damaged?")
-        into = collected[entry.class_name]
-        into.scores.append(scores[i].item())
-        into.labels.append(entry.label)
-        into.maps.append(maps[i].numpy())
-        into.masks.append(batch.masks[i].numpy())
-        into.unmasked += not entry.has_mask
-
-
 def _score(name: str, seen: _Collected) -> ClassResult:
-    labels = np.array(seen.labels, dtype=bool)
-    pixels = () if seen.unmasked else (np.stack(seen.maps), np.stack(seen.masks))
-    metrics = class_metrics(np.array(seen.scores, dtype=np.float32), labels, *pixels)
+    pixels = () if seen.unmasked else (seen.maps, seen.masks)
+    metrics = class_metrics(seen.scores, seen.labels, *pixels)
+    normal, anomalous = int((~seen.labels).sum()), int(seen.labels.sum())
+    return ClassResult(name, normal, anomalous, metrics, _explain(name, seen, metrics))
+
+
+def _explain(name: str, seen: _Collected, metrics: dict[str, float | None]) -> list[str]:
+    """Say why metrics of a class are undefined, one line for each cause; they are left out of the mean."""
     notes = []
-    if labels.all() or not labels.any():
-        notes.append(f"{name} has no {'normal' if labels.all() else 'anomalous'} images")
+    if metrics["auroc_sp"] is None:
+        missing = "normal" if seen.labels.all() else "anomalous"
+        notes.append(f"{name} has no {missing} images: no image metrics, left out of their mean")
     if seen.unmasked:
-        notes.append(f"{name} has {seen.unmasked} anomalous images without a mask: no pixel metrics")
-    return ClassResult(name, int((~labels).sum()), int(labels.sum()), {k: metrics[k] for k in COLUMNS}, notes)
+        notes.append(
+            f"{name} has {seen.unmasked} anomalous images without a mask: "
+            "no pixel metrics, left out of their mean"
+        )
+    elif metrics["auroc_px"] is None:
+        missing = "normal" if seen.masks.any() else "anomalous"
+        notes.append(
+            f"{name} has no {missing} pixels at {seen.maps.shape[1]}x{seen.maps.shape[2]}: "
+            "no pixel metrics, left out of their mean"
+        )
+    elif metrics["aupro_legacy"] is None:
+        notes.append(f"{name}: aupro_legacy is not defined for these maps, left out of its mean")
+    return notes
 
 
 def format_table(results: Iterable[ClassResult]) -> str:

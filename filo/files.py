@@ -58,8 +58,11 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def sha256_of(path: Path) -> str:
     """Hash a file's bytes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _cannot_write(path: Path, error: OSError) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -53,7 +52,9 @@ def _commit() -> str | None:
         top = subprocess.run([*git, "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True)
         if top.returncode != 0 or Path(top.stdout.split("\n")[0]) != ROOT:
             return None
-        changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True).stdout
+        changes = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
+        ).stdout
         return top.stdout.split()[-1] + ("+changes" if changes.strip() else "")
     except OSError:
         return None
@@ -88,6 +89,8 @@ def _peak_rss() -> int:
         lines = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
         if lines:
             return int(lines[0][1]) * 1024
+    import resource  # not there on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -99,9 +102,9 @@ def start_run(folder: Path, arguments: dict, overwrite: bool) -> None:
         InputError: the folder holds another run and `overwrite` is off, or cannot be written to.
     """
     old = [path for pattern in RUN_FILES for path in sorted(folder.glob(pattern))]
-    if old and not overwrite:
+    if any(path.name != "args.json" for path in old) and not overwrite:  # that alone: nothing was finished
         raise InputError(
-            f"{folder} holds another run ({old[0].name}): choose another --save_path, or add --overwrite to "
+            f"{folder} holds another run ({old[-1].name}): choose another --save_path, or add --overwrite to "
             "throw that run away"
         )
     for path in old:
@@ -125,7 +128,7 @@ def append_line(path: Path, record: dict) -> None:
 
 
 def pick_device(name: str | None) -> torch.device:
-    """Give the device of that name, or the best there is.
+    """Give the device of that name; without one CUDA's first, or the CPU.
 
     Raises:
         InputError: it is not there.
@@ -134,11 +137,13 @@ def pick_device(name: str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("wanted cpu, cuda or mps")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"device {name!r} cannot be used ({reason}); leave --device out for the best there is"
+            f"device {name!r} cannot be used ({reason}); leave --device out for a CUDA GPU or else the CPU"
         ) from error
     return device
 

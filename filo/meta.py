@@ -66,7 +66,7 @@ def read_meta(root: Path, split: str) -> Meta:
     try:
         classes = json.loads(path.read_text(encoding="utf-8"))[split]
         rows = [(name, i, row) for name, rows in classes.items() for i, row in enumerate(rows)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} is not in the expected form: wanted {split!r} -> class -> entries "
             f"({type(error).__name__}: {error}); make it anew by the dataset's script"

@@ -1,6 +1,7 @@
 """The flags that several commands share, and what their values may be."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +19,8 @@ def add_prompt_option(add: Callable) -> None:
 
 
 def add_run_options(add: Callable) -> None:
-    add("--device", help="cuda, cuda:1, cpu, ... (default: the best there is)")
-    add("--workers", type=whole, help="processes that read images (default: 8 beside a GPU, otherwise none)")
+    add("--device", help="cuda, cuda:1, cpu, mps (default: CUDA's first, or the CPU)")
+    add("--workers", type=count, help="processes that read images (default: 8 beside a GPU, otherwise none)")
 
 
 def read_prompts(args: argparse.Namespace) -> PromptBook:
@@ -34,26 +35,36 @@ def count_workers(args: argparse.Namespace, device_type: str) -> int:
 
 
 def positive(text: str) -> int:
-    """Parse a whole number above zero."""
-    return _bounded(text, int, 1)
+    """Parse a whole number from 1 to 65535, the largest that sizes and counts need."""
+    return _bounded(text, int, 1, 65535)
 
 
-def whole(text: str) -> int:
-    """Parse a whole number, zero included."""
-    return _bounded(text, int, 0)
+def side(text: str) -> int:
+    """Parse an image side in pixels."""
+    return _bounded(text, int, 1, 4096)
+
+
+def count(text: str) -> int:
+    """Parse a number of epochs or processes."""
+    return _bounded(text, int, 0, 1024)
+
+
+def seed(text: str) -> int:
+    """Parse a seed, as far as generators take it."""
+    return _bounded(text, int, 0, 2**63 - 1)
 
 
 def rate(text: str) -> float:
     """Parse a finite number, zero or above."""
-    return _bounded(text, float, 0)
+    return _bounded(text, float, 0, sys.float_info.max)
 
 
-def _bounded(text: str, kind: type, lowest: int):
+def _bounded(text: str, kind: type, lowest: int, highest: float):
     try:
         value = kind(text)
     except ValueError:
         value = None
-    if value is None or not lowest <= value < float("inf"):
-        wanted = "whole number" if kind is int else "finite number"
-        raise argparse.ArgumentTypeError(f"{text!r} is not a {wanted} of at least {lowest}")
+    if value is None or not lowest <= value <= highest:
+        wanted = f"whole number from {lowest} to {highest}" if kind is int else "finite number, zero or above"
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a {wanted}")
     return value

@@ -6,7 +6,7 @@ classes with spoken name and anomaly descriptions. They are filled in by plain r
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,13 +30,14 @@ class ClassTexts:
     abnormal: tuple[str, ...]
     positions: tuple[str, ...]
 
-    def abnormal_at(self, position: int | None) -> tuple[str, ...]:
-        """The abnormal texts of one position (an index), or all of them when it is not known."""
-        if position is None:
+    def abnormal_at(self, positions: Sequence[int]) -> tuple[str, ...]:
+        """The abnormal texts of these positions (indices), one after the other; all if there are none."""
+        count = len(self.positions)
+        if wrong := [position for position in positions if position not in range(count)]:
+            raise ValueError(f"position {wrong[0]}: there are {count} positions, from 0")
+        if not positions:
             return self.abnormal
-        if position not in range(len(self.positions)):
-            raise ValueError(f"position {position}: there are {len(self.positions)} positions, from 0")
-        return self.abnormal[position :: len(self.positions)]
+        return tuple(text for position in positions for text in self.abnormal[position::count])
 
 
 def fill_texts(templates: dict, set_name: str, name: str, descriptions: Iterable[str]) -> ClassTexts:
@@ -139,7 +140,7 @@ def _read_json(path: Path) -> dict:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such prompt file") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON: {error}") from error
 
 

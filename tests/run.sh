@@ -16,4 +16,4 @@ if [ "${1:-}" = "--slow" ]; then
 fi
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
-exec "$PYTHON" -m pytest "${marks[@]}" "$@"
+exec "$PYTHON" -m pytest ${marks[@]+"${marks[@]}"} "$@"  # bash 3.2 takes an empty list for unset

@@ -21,7 +21,7 @@ ALLOWED = {
         "filo.losses",
         "filo.grounding.boxes",
     },
-    "filo.evaluate": {"filo.methods", "filo.datasets", "filo.metrics"},
+    "filo.evaluate": {"filo.methods", "filo.datasets", "filo.meta", "filo.metrics"},
     "filo.checkpoint": {"filo.methods"},
     "filo.options": {"filo.prompts"},
 }

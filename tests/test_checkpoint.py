@@ -1,6 +1,7 @@
 """Checkpoints: round trips, refusals, and the published names."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from filo.methods.filo import FiLo
 from filo.methods.filo_config import PRESETS, FiLoConfig
 
 CLIP = {"model": "m.json", "pretrained": "drawn:0", "image_size": 56, "sha256": "ab"}
-PROVENANCE = {"dataset": "demo", "seed": 3, "name": "Größe"}
+CLIP |= {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+PROVENANCE = {"dataset": "demo", "meta_sha256": "cd", "seed": 3, "name": "Größe"}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -65,10 +67,36 @@ def test_a_checkpoint_of_another_version_names_the_fields(tmp_path):
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("metadata", [{"config": "{"}, {}, {"config": "[]"}])
-def test_a_damaged_header_is_refused(tmp_path, metadata):
+def config(**changes):
+    return {**asdict(FiLoConfig()), **changes}
+
+
+BAD_HEADERS = [
+    {"config": None},
+    {"config": []},
+    {"config": config(mmci_shapes=[[2, 2]])},
+    {"config": config(blur_kernel=4)},
+    {"config": config(blur_sigma=-1.0)},
+    {"config": config(n_ctx=-3)},
+    {"config": config(joint_norm="false")},
+    {"clip": []},
+    {"clip": {}},
+    {"clip": CLIP | {"sha256": None}},
+    {"clip": CLIP | {"image_size": "56"}},
+    {"provenance": {}},
+    {"provenance": PROVENANCE | {"dataset": 3}},
+]
+
+
+@pytest.mark.parametrize("change", BAD_HEADERS, ids=str)
+def test_a_damaged_header_is_refused(tmp_path, change):
     path = tmp_path / "filo.safetensors"
-    save_file({"a": torch.zeros(1)}, path, {"format": "filo-checkpoint-1", **metadata})
+    header = {"config": config(), "clip": CLIP, "provenance": PROVENANCE}
+    for parts in (header | change, {k: v for k, v in header.items() if k not in change}):
+        metadata = {"format": "filo-checkpoint-1"} | {k: json.dumps(v) for k, v in parts.items()}
+        save_file({"a": torch.zeros(1)}, path, metadata)
+        refusal(path)
+    save_file({"a": torch.zeros(1)}, path, metadata | {"config": "[" * 100_000})
     refusal(path)
 
 

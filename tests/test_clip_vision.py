@@ -252,7 +252,7 @@ def test_another_image_shape_is_refused(shape, plain):
     assert str(shape) in str(caught.value)
 
 
-@pytest.mark.parametrize("taps", [(), (0, 1), (-1,), (1, 5), (5,), (2, 1), (2, 2), (1, 3, 3)])
+@pytest.mark.parametrize("taps", [(0, 1), (-1,), (1, 5), (5,), (2, 1), (2, 2), (1, 3, 3)])
 def test_taps_that_do_not_rise_within_the_layers_are_refused(taps, plain, images):
     for check in (lambda: check_taps(taps, 4), lambda: plain[1].vision(images, taps)):
         with pytest.raises(InputError, match="between 1 and 4"):
@@ -263,3 +263,11 @@ def test_every_rising_choice_of_layers_is_accepted():
     for taps in TAPS:
         check_taps(taps, 4)
         check_taps(list(taps), 4)
+
+
+def test_without_taps_there_is_the_global_feature_alone(plain, images):
+    tower = plain[1].vision
+    for aliased in (False, True):
+        alone = tower(images, (), aliased)
+        assert alone.ordinary == alone.vv == ()
+        torch.testing.assert_close(alone.image, tower(images, (1, 4), aliased).image)

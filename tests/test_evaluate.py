@@ -94,7 +94,9 @@ def test_without_masks_pixel_metrics_are_undefined_and_said_so(dataset):
     first, second = evaluate(Brightness(), dataset, 4, CPU)
     assert second.metrics["auroc_sp"] is not None and first.metrics["auroc_px"] is not None
     assert [c for c in COLUMNS if second.metrics[c] is None] == [c for c in COLUMNS if not c.endswith("_sp")]
-    assert second.notes == ["a_class has 1 anomalous images without a mask: no pixel metrics"]
+    assert second.notes == [
+        "a_class has 1 anomalous images without a mask: no pixel metrics, left out of their mean"
+    ]
 
 
 @pytest.mark.parametrize(("label", "missing"), [(0, "anomalous"), (1, "normal")])
@@ -104,7 +106,8 @@ def test_a_class_of_one_label_has_no_image_metrics(dataset, label, missing):
 
     _, second = evaluate(Brightness(), edit(dataset, keep), 4, CPU)
     assert second.metrics["auroc_sp"] is None and second.metrics["f1_sp"] is None
-    assert second.notes == [f"a_class has no {missing} images"]
+    assert second.notes[0] == f"a_class has no {missing} images: no image metrics, left out of their mean"
+    assert len(second.notes) == (2 if label == 0 else 1)
     assert (second.metrics["auroc_px"] is None) == (label == 0)
 
 
@@ -145,3 +148,13 @@ def test_the_table_is_the_published_one():
 def test_a_mean_of_nothing_is_undefined_too():
     mean = format_table([ClassResult("a", 1, 0, dict.fromkeys(COLUMNS), [])]).splitlines()[-1]
     assert [cell.strip() for cell in mean.strip("|").split("|")] == ["mean"] + ["n/a"] * len(COLUMNS)
+
+
+def test_blank_masks_are_named_as_the_cause(dataset):
+    for path in dataset.meta.root.glob("a_class*_mask.png"):
+        Image.new("L", (SIDE, SIDE)).save(path)
+    _, second = evaluate(Brightness(), dataset, 4, CPU)
+    assert second.metrics["auroc_px"] is None and second.metrics["auroc_sp"] is not None
+    assert second.notes == [
+        "a_class has no anomalous pixels at 16x16: no pixel metrics, left out of their mean"
+    ]

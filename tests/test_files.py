@@ -8,16 +8,8 @@ import shutil
 import pytest
 
 from filo import files
-from filo.errors import InputError
 from filo.files import link_or_copy, sha256_of, write_atomically, write_json, write_text
-
-
-def complaint(call):
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
+from trees import complaint
 
 
 def full_disk(temporary):

@@ -549,3 +549,10 @@ def test_the_real_boards_come_out_whole(tmp_path: Path, capsys):
     meta = run(deep_pcb.LAYOUT, real("deep-pcb"), "--quick", "--out", str(tmp_path))
     assert sizes(meta, "deep_pcb") == (48, 52, 100, 100)
     assert capsys.readouterr().err == ""
+
+
+def test_an_empty_kind_folder_is_named(tmp_path):
+    picture(tmp_path / "bolt/good/0.png")
+    (tmp_path / "bolt/scratch").mkdir()
+    done = command("folder.py", "--root", tmp_path)
+    assert "kind folder without images: bolt/scratch" in done.stderr

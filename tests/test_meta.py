@@ -93,7 +93,7 @@ def test_bad_content_is_one_line_that_names_file_and_fault(root, change, words):
     assert any(advice in message for advice in ("dataset's script", "wanted 0 or 1", "must be"))
 
 
-@pytest.mark.parametrize("text", ["", "{", "\ufeff{}", "[1, 2", "NaN", "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "\ufeff{}", "[1, 2", "NaN", "\xff", "[" * 100_000])
 def test_what_is_no_json_object_is_one_line(root, text):
     (root / "meta.json").write_bytes(text.encode("latin-1" if text == "\xff" else "utf-8"))
     message = complaint(lambda: read_meta(root, "test"))

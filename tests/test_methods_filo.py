@@ -17,7 +17,7 @@ from filo.prompts import ClassTexts, PromptBook
 
 OFFICIAL, PAPER = (replace(PRESETS[name], features_list=(1, 2, 4), n_ctx=3) for name in ("official", "paper"))
 CLASSES = ["nut", "pasta", "nut", "candle"]
-POSITIONS = [0, None, 8, 4]
+POSITIONS = [[0], [], [8, 3], [4]]
 # what belongs to the data and is tested there
 OF_DATA = {"mosaic_label"}
 DIFFERENT = [
@@ -137,7 +137,7 @@ def test_the_order_of_a_batch_does_not_matter(build, images):
 
 def test_no_positions_means_all_of_them(build, images):
     model = build(OFFICIAL)
-    left_out, spelled = model.predict(images, CLASSES), model.predict(images, CLASSES, [None] * 4)
+    left_out, spelled = model.predict(images, CLASSES), model.predict(images, CLASSES, [()] * 4)
     assert torch.equal(left_out.scores, spelled.scores) and torch.equal(left_out.maps, spelled.maps)
 
 
@@ -154,7 +154,7 @@ def test_a_position_uses_its_own_texts_only(build, book, images, position):
     own = tuple(text for text in whole.abnormal if text.endswith(f" at {whole.positions[position]}."))
     assert len(own) * 9 == len(whole.abnormal)
     narrow = {"candle": ClassTexts(whole.normal, own, whole.positions[position : position + 1])}
-    found = build(OFFICIAL).predict(images[:1], ["candle"], [position])
+    found = build(OFFICIAL).predict(images[:1], ["candle"], [[position]])
     expected = build(OFFICIAL, narrow).predict(images[:1], ["candle"])
     torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.maps, expected.maps, atol=1e-5, rtol=0)
@@ -165,7 +165,7 @@ def test_a_position_uses_its_own_texts_only(build, book, images, position):
 def test_as_many_classes_as_images_are_wanted(build, images):
     model = build(OFFICIAL)
     with pytest.raises(ValueError, match="shorter"):
-        model.predict(images, CLASSES, [None])
+        model.predict(images, CLASSES, [[]])
     with pytest.raises(ValueError, match="4 images but 3 class names"):
         model.predict(images, CLASSES[:3])
 
@@ -229,9 +229,10 @@ def slow_texts(model, texts, prompt, unit):
     return mean / mean.norm()
 
 
-def slow_pair(model, unit, class_name, position=None):
+def slow_pair(model, unit, class_name, positions=()):
     texts = model.texts[class_name]
-    abnormal = texts.abnormal if position is None else texts.abnormal[position::9]
+    wanted = [texts.positions[position] for position in positions or range(9)]
+    abnormal = [text for text in texts.abnormal if text.split(" at ")[-1].rstrip(".") in wanted]
     normal = slow_texts(model, texts.normal, model.normal_prompt, unit)
     return torch.stack([normal, slow_texts(model, abnormal, model.abnormal_prompt, unit)])
 
@@ -276,10 +277,10 @@ def slow_maps(model, features, i, pair):
 @torch.no_grad()
 def slow_predict(model, images, class_names, positions):
     features, scores, maps = model.clip.vision(images, model.config.features_list, False), [], []
-    for i, (class_name, position) in enumerate(zip(class_names, positions, strict=True)):
+    for i, (class_name, where) in enumerate(zip(class_names, positions, strict=True)):
         g = slow_adapter(model, features.image[i])
         g = g / g.norm()
-        pair = slow_pair(model, g, class_name, position)
+        pair = slow_pair(model, g, class_name, where)
         normal, abnormal = slow_maps(model, features, i, pair).mean(0)
         maps.append(gaussian_filter((abnormal + 1 - normal) / 2, 4, mode="mirror", truncate=4))
         n, a = (pair @ g / 0.07).double().exp().tolist()
@@ -314,7 +315,7 @@ def test_the_papers_local_loss_equals_a_slow_version(build, images, masks):
 
 def test_the_papers_global_loss_is_the_cross_entropy_of_half_the_score(build, images):
     model = build(PAPER)
-    scores, _ = slow_predict(model, images, CLASSES, [None] * 4)
+    scores, _ = slow_predict(model, images, CLASSES, [()] * 4)
     p, y = scores / 2, LABELS.numpy()
     expected = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
     assert model.global_loss(images, CLASSES, LABELS).item() == pytest.approx(expected, abs=2e-5)

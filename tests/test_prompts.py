@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from filo.errors import InputError
 from filo.prompts import FOLDER, LearnablePrompt, PromptBook, fill_texts, find_prompt_file
+from trees import complaint
 
 TEMPLATES = json.loads((FOLDER / "templates.json").read_text(encoding="utf-8"))
 POSITIONS = (
@@ -30,14 +30,6 @@ def prompt_file(path, classes):
     }
     path.write_text(json.dumps({"dataset": "x", "sources": {}, "classes": entries}), encoding="utf-8")
     return path
-
-
-def complaint(call):
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 # filling
@@ -84,16 +76,17 @@ def test_the_papers_texts_cross_states_with_descriptions_only():
 def test_the_texts_of_a_position_are_every_ninth():
     texts = fill_texts(TEMPLATES, "official", "nut", ["a dent", "rust"])
     for i, position in enumerate(POSITIONS):
-        assert texts.abnormal_at(i) == texts.abnormal[i::9]
-        assert len(texts.abnormal_at(i)) == 7
-        assert all(text.endswith(f" at {position}.") for text in texts.abnormal_at(i))
-    assert texts.abnormal_at(None) == texts.abnormal
+        assert texts.abnormal_at([i]) == texts.abnormal[i::9]
+        assert len(texts.abnormal_at([i])) == 7
+        assert all(text.endswith(f" at {position}.") for text in texts.abnormal_at([i]))
+    assert texts.abnormal_at([]) == texts.abnormal
+    assert texts.abnormal_at([8, 0]) == texts.abnormal[8::9] + texts.abnormal[0::9]
 
 
 @pytest.mark.parametrize("position", [9, -1])
 def test_there_is_no_tenth_position(position):
     with pytest.raises(ValueError, match="9 positions"):
-        fill_texts(TEMPLATES, "official", "nut", ["a dent"]).abnormal_at(position)
+        fill_texts(TEMPLATES, "official", "nut", ["a dent"]).abnormal_at([0, position])
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,14 @@ def bash(folder, command, **variables):
     return done.returncode, done.stdout, done.stderr
 
 
+def stand_in(folder):
+    """Something that is called like Python and writes down with what arguments."""
+    path = folder / "python"
+    path.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$@" >> calls\n')
+    path.chmod(0o755)
+    return path
+
+
 @pytest.mark.parametrize("script", ["train.sh", "test.sh"])
 def test_missing_datasets_are_named_with_address_place_and_next_command(checkout, script):
     status, _, err = bash(checkout, f"bash {script}")
@@ -54,19 +62,17 @@ def test_the_scripts_pass_only_flags_that_the_programs_have(checkout):
     """A stand-in for Python writes down what it is called with; the real programs must know the flags."""
     for name, mark in (("visa", "split_csv/1cls.csv"), ("mvtec", "bottle/test/good")):
         (checkout / "data" / name / mark).mkdir(parents=True)
-    for name in ("visa", "mvtec"):
-        (checkout / "checkpoints" / f"filo_{name}").mkdir(parents=True)
-        (checkout / "checkpoints" / f"filo_{name}" / "filo.safetensors").touch()
-    fake = checkout / "python"
-    fake.write_text('#!/bin/sh\n[ "$1" = -c ] || echo "$@" >> calls\n')
-    fake.chmod(0o755)
+    fake = stand_in(checkout)
     for script in ("train.sh", "test.sh"):
         status, _, err = bash(checkout, f"bash {script} --seed 7", PYTHON=str(fake))
         assert status == 0, err
+        for name in ("visa", "mvtec"):
+            (checkout / "checkpoints" / f"filo_{name}").mkdir(parents=True, exist_ok=True)
+            (checkout / "checkpoints" / f"filo_{name}" / "filo.safetensors").touch()
     calls = [line.split() for line in (checkout / "calls").read_text().splitlines()]
     assert [call[0] for call in calls] == [
-        *("data/visa.py", "train.py", "data/mvtec.py", "train.py"),
-        *("data/mvtec.py", "test.py", "data/visa.py", "test.py"),
+        *("data/visa.py", "data/mvtec.py", "train.py", "train.py"),
+        *("data/mvtec.py", "data/visa.py", "test.py", "test.py"),
     ]
     for program in ("train.py", "test.py"):
         used = {word for call in calls if call[0] == program for word in call if word.startswith("--")}
@@ -114,3 +120,32 @@ def test_an_environment_of_ones_own_that_lacks_packages_is_refused(checkout):
     bare.chmod(0o755)
     status, _, err = bash(checkout, "source setup.sh; setup requirements.txt", PYTHON=str(bare))
     assert status == 2 and "pip install -r requirements.txt" in err
+
+
+def test_a_broken_environment_is_made_anew(checkout):
+    (checkout / ".venv" / "bin").mkdir(parents=True)
+    (checkout / ".venv" / "pyvenv.cfg").touch()
+    (checkout / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 1\n")
+    (checkout / ".venv" / "bin" / "python").chmod(0o755)
+    (checkout / "requirements.txt").write_text("# nothing\n")
+    status, out, err = bash(checkout, "source setup.sh; setup requirements.txt")
+    assert status == 0, err
+    assert "making a virtual environment" in out
+
+
+def test_a_direction_that_is_trained_is_not_trained_again(checkout):
+    for name in ("visa", "mvtec"):
+        (checkout / "data" / name).mkdir()
+        (checkout / "data" / name / "meta.json").write_text("{}")
+    (checkout / "checkpoints" / "filo_visa").mkdir(parents=True)
+    (checkout / "checkpoints" / "filo_visa" / "filo.safetensors").touch()
+    fake = stand_in(checkout)
+    status, out, _ = bash(checkout, "bash train.sh", PYTHON=str(fake))
+    assert status == 0 and "filo_visa/filo.safetensors is there" in out
+    assert [line.split()[2] for line in (checkout / "calls").read_text().splitlines()] == ["mvtec"]
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(checkout):
+    status, _, err = bash(checkout, "source setup.sh; setup requirements.txt", VENV=str(checkout))
+    assert status == 2 and "is no virtual environment" in err
+    assert (checkout / "train.sh").exists()

@@ -45,7 +45,7 @@ def _read_json(path: Path) -> dict:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         return {**config, "vision_cfg": dict(config["vision_cfg"]), "text_cfg": dict(config["text_cfg"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is no open_clip config with vision_cfg and text_cfg: {error}") from error
 
 

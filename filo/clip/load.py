@@ -55,9 +55,9 @@ def load_clip(
 
     `name` is a model name of open_clip or a path to a JSON file in the form of its model configs.
     `pretrained` is a weights tag of open_clip (downloaded once, then cached), a local file (safetensors,
-    OpenAI's archive, a state dict), or `drawn:SEED` for weights drawn from a seed, which know nothing and
-    are for tests and timing. `activation` is `gelu` or `quick_gelu`; it is never left to open_clip, whose
-    versions differ in their choice.
+    OpenAI's archive, a state dict; images are then normalised as OpenAI's), or `drawn:SEED` for weights
+    drawn from a seed, which know nothing and are for tests and timing. `activation` is `gelu` or
+    `quick_gelu`; it is never left to open_clip, whose versions differ in their choice.
 
     Raises:
         InputError: unknown model or tag, no plain ViT, unreadable weights, weights of another model, bad
@@ -98,15 +98,22 @@ def _find_weights(name: str, config: dict, pretrained: str) -> tuple[dict[str, T
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"the weights {pretrained!r} of {name} are not on this machine and could not be downloaded "
-            f"({reason}); fetch them elsewhere and give the file by --clip_pretrained PATH"
+            f"({reason}); fetch them elsewhere, from {_address(tag)}, and name the file by "
+            "--clip_pretrained PATH (CLIP_PRETRAINED at the top of train.sh); "
+            "`bash demo.sh` needs no download"
         ) from error
     return read_weights(Path(path)), tuple(tag.get("mean", mean)), tuple(tag.get("std", std))
 
 
+def _address(tag: dict) -> str:
+    hub = f"https://huggingface.co/{tag['hf_hub'].rstrip('/')}" if tag.get("hf_hub") else ""
+    return " or ".join(filter(None, (tag.get("url"), hub))) or "where the model is published"
+
+
 def draw_weights(name: str, config: dict, seed: str) -> dict[str, Tensor]:
     """Draw weights from a seed, the same on every machine, without touching the global generator."""
-    if not seed.isdecimal():
-        raise InputError(f"weights {DRAWN}{seed}: wanted a number as seed, such as {DRAWN}0")
+    if not seed.isdecimal() or int(seed) >= 2**63:
+        raise InputError(f"weights {DRAWN}{seed}: wanted a number below 2^63 as seed, such as {DRAWN}0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(seed))
         return build_model(name, config, config["vision_cfg"].get("image_size", 224), "gelu").state_dict()

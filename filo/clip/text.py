@@ -92,7 +92,7 @@ class TextTower(nn.Module):
             if row[self.context_length] != 0:
                 raise InputError(
                     f"the text {text!r} needs more than the {self.context_length} tokens of CLIP's context "
-                    f"({n_ctx} of them learned): shorten the description"
+                    f"({n_ctx} of them learned): shorten the description, or learn fewer by --n_ctx"
                 )
         return ids[:, : self.context_length]
 

@@ -47,10 +47,10 @@ class VisionTower(nn.Module):
     def forward(self, images: Tensor, taps: Sequence[int], aliased: bool = False) -> ImageFeatures:
         """Run the tower; `taps` are 1-based depths, `aliased` stores them as the published FiLo does.
 
-        As official: the published program adds in place into tensors it has already stored. What its heads
-        get is therefore the last V-V tensor for the first tap and for every V-V tap, and for a later
-        ordinary tap the stream after the *next* block's attention. The published weights were trained on
-        exactly these.
+        Without taps there is no V-V stream, just the global feature. As official: the published program adds
+        in place into tensors it has already stored. What its heads get is therefore the last V-V tensor for
+        the first tap and for every V-V tap, and for a later ordinary tap the stream after the *next* block's
+        attention. The published weights were trained on exactly these.
         """
         self._check(images, taps)
         x = self.visual._embeds(images)  # (B, 1 + N, C)
@@ -66,7 +66,7 @@ class VisionTower(nn.Module):
             if depth in taps:
                 ordinary[depth], vv_taps[depth] = x, vv
                 vv = x if vv is None else vv
-        if aliased:  # with a single last tap `vv` is that very tap
+        if aliased and taps:  # with a single last tap `vv` is that very tap
             ordinary[taps[0]] = vv
             vv_taps = dict.fromkeys(vv_taps, vv)
         return ImageFeatures(
@@ -85,7 +85,8 @@ class VisionTower(nn.Module):
             raise InputError(
                 f"images have shape {tuple(images.shape)}; this CLIP was built for (B, 3, {side}, {side})"
             )
-        check_taps(taps, len(self.blocks))
+        if taps:
+            check_taps(taps, len(self.blocks))
 
 
 def check_taps(taps: Sequence[int], depth: int) -> None:

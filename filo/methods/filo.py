@@ -44,6 +44,11 @@ class FiLo(nn.Module):
     def __init__(self, clip: CLIP, config: FiLoConfig, texts: Mapping[str, ClassTexts]) -> None:
         super().__init__()
         check_taps(config.features_list, clip.layers)
+        if config.blur_kernel // 2 >= clip.image_size:
+            raise InputError(
+                f"image size {clip.image_size} is too small for a blur of {config.blur_kernel} pixels: "
+                f"wanted at least {config.blur_kernel // 2 + 1}"
+            )
         C, D, taps = clip.vision_width, clip.embed_dim, len(config.features_list)
         self.clip, self.config, self.texts = clip, config, dict(texts)
         self.linear_heads = nn.ModuleList(nn.Linear(C, D) for _ in range(taps))
@@ -54,9 +59,7 @@ class FiLo(nn.Module):
         self._trees: dict[tuple[str, ...], PromptTree] = {}
 
     def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
-        """The trained part by the learning rate it has: `decoder`, `prompts` (stage 1) and `adapter` (stage
-        2).
-        """
+        """The trained part by learning rate: `decoder` and `prompts` in stage 1, `adapter` in stage 2."""
         return {
             "decoder": [*self.linear_heads.parameters(), *self.mmci_heads.parameters()],
             "prompts": [*self.normal_prompt.parameters(), *self.abnormal_prompt.parameters()],
@@ -90,20 +93,21 @@ class FiLo(nn.Module):
     # features
 
     @torch.no_grad()
-    def image_features(self, images: Tensor) -> ImageFeatures:
-        """Run the frozen image tower; nothing of it is kept for a backward pass."""
-        return self.clip.vision(images, self.config.features_list, self.config.aliased_taps)
+    def image_features(self, images: Tensor, tapped: bool = True) -> ImageFeatures:
+        """Run the frozen image tower, with or without its taps; nothing is kept for a backward pass."""
+        taps = self.config.features_list if tapped else ()
+        return self.clip.vision(images, taps, self.config.aliased_taps)
 
     def text_features(
-        self, image: Tensor, class_names: Sequence[str], positions: Sequence[int | None] | None = None
+        self, image: Tensor, class_names: Sequence[str], positions: Sequence[Sequence[int]] | None = None
     ) -> Tensor:
-        """Give [F_n, F_a] for every image, (B, 2, D), from its global feature (B, D), class and position.
+        """Give [F_n, F_a] for every image, (B, 2, D), from its global feature (B, D), class and positions.
 
-        A position is an index into `ClassTexts.positions`; None stands for all of them.
+        An image's positions are indices into `ClassTexts.positions`; none at all stands for all of them.
         """
         if len(class_names) != len(image):
             raise ValueError(f"{len(image)} images but {len(class_names)} class names")
-        positions = positions or [None] * len(class_names)
+        positions = [()] * len(class_names) if positions is None else [tuple(each) for each in positions]
         wanted = list(zip(class_names, positions, strict=True))
         pair = image.new_empty(len(wanted), 2, self.clip.embed_dim)
         unit = F.normalize(image, dim=-1)
@@ -138,9 +142,7 @@ class FiLo(nn.Module):
     # maps
 
     def probability_maps(self, features: ImageFeatures, text: Tensor) -> list[Tensor]:
-        """Give [normal, abnormal] probabilities, (B, 2, S, S), of every head: the linear ones, then MMCI
-        (eq. 2).
-        """
+        """Give [normal, abnormal] maps (B, 2, S, S), those of the linear heads, then of MMCI (eq. 2)."""
         linear = [
             self._probabilities(head(tap[:, 1:]), text)
             for head, tap in zip(self.linear_heads, features.ordinary, strict=True)
@@ -167,9 +169,7 @@ class FiLo(nn.Module):
         return F.interpolate(grid, size=self.clip.image_size, mode="bilinear", align_corners=True)
 
     def anomaly_map(self, maps: Sequence[Tensor]) -> Tensor:
-        """Merge the heads' maps into M (B, S, S): (p_abnormal - p_normal + 1) / 2, averaged, smoothed (eq.
-        3, 4).
-        """
+        """Merge the heads' maps (B, 2, S, S) into M (B, S, S): difference, mean, blur (eq. 3 and 4)."""
         mean = torch.stack(list(maps)).mean(0)
         size, sigma = self.config.blur_kernel, self.config.blur_sigma
         merged = (mean[:, 1] - mean[:, 0] + 1) / 2
@@ -189,9 +189,9 @@ class FiLo(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, images: Tensor, class_names: Sequence[str], positions: Sequence[int | None] | None = None
+        self, images: Tensor, class_names: Sequence[str], positions: Sequence[Sequence[int]] | None = None
     ) -> Prediction:
-        """Score a batch of images (B, 3, S, S), each of its own class and position (None: not known)."""
+        """Score a batch of images (B, 3, S, S), each of its own class and positions (none: not known)."""
         features = self.image_features(images)
         image = self.global_feature(features, adapted=True)
         text = self.text_features(image, class_names, positions)
@@ -201,9 +201,7 @@ class FiLo(nn.Module):
     # training
 
     def local_loss(self, images: Tensor, class_names: Sequence[str], masks: Tensor) -> Tensor:
-        """Stage 1: focal and Dice losses of the maps against masks (B, S, S), all positions at once (eq.
-        9).
-        """
+        """Stage 1: focal and Dice losses of the maps against masks (B, S, S), at all positions (eq. 9)."""
         features = self.image_features(images)
         text = self.text_features(self.global_feature(features, adapted=False), class_names)
         maps = self.probability_maps(features, text)
@@ -224,11 +222,12 @@ class FiLo(nn.Module):
 
     def global_loss(self, images: Tensor, class_names: Sequence[str], labels: Tensor) -> Tensor:
         """Stage 2: cross-entropy of the adapted global feature against labels (B,); texts get no gradient."""
-        features = self.image_features(images)
+        needs_maps = self.config.global_loss == "score"
+        features = self.image_features(images, tapped=needs_maps)
         image = self.global_feature(features, adapted=True)
         with torch.no_grad():
             text = self.text_features(image, class_names)
-        if self.config.global_loss == "cosine":
+        if not needs_maps:
             return F.cross_entropy(torch.einsum("bd,bkd->bk", image, text) / TEMPERATURE, labels)
         with torch.no_grad():
             maps = self.anomaly_map(self.probability_maps(features, text))

@@ -1,9 +1,23 @@
-"""Everything in which FiLo's paper and its published program differ, as data.
+"""In what FiLo's paper and its published program differ, as data.
 
 A preset is nothing but a set of values. `official` follows the published program, to which the published
 weights and tables belong; `paper` follows arXiv 2404.13671. Where the paper leaves something open, the
-reading taken here stands beside the field. Both agree on what has no field: Eq. 4 may be blurred before or
-after it is halved (both are linear), and the learning rates, which are flags of `train.py`.
+reading taken here stands beside the field. All differences that are known, and where each is settled:
+
+     1 norm of maps               map_norm            13 maps in the local loss  local_loss
+     2 how kernels combine        mmci_combine        14 Dice                    dice_over, dice_form
+     3 kernels                    mmci_shapes         15 the word "normal"       templates
+     4 tapped levels              aliased_taps        16 abnormal texts          templates
+     5 first V-V layer            after the first tap 17 position in training    all nine; boxes are for tests
+     6 image score                image_score         18 scale of text features  joint_norm
+     7 max M before, after boxes  no boxes yet        19 learning rates          flags of train.py
+     8 Gaussian                   blur_kernel, _sigma 20 mosaics                 --aug_rate, mosaic_label
+     9 order in eq. 4             linear: the same    21 detector                none yet
+    10 factor outside boxes       no boxes yet        22 results                 README
+    11 adapter                    adapter_bias, _residual  23 text threshold     no detector yet
+    12 global loss                global_loss         24 activation              activation
+
+Numbers 5 and 3 are the same in both. The paper does not speak of mosaics, so both presets make them.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -62,7 +76,7 @@ class FiLoConfig:
     # `cosine`: cross-entropy of the two similarities / 0.07 | `score`: eq. 5 and 6 on S_global with max(M);
     # as it lies in [0, 2], half of it is taken as the probability of an anomaly
     global_loss: Literal["cosine", "score"] = "cosine"
-    # `own`: a mosaic keeps its first image's label | `any`: anomalous if any part is
+    # `own`: a mosaic keeps the label of the image it replaces | `any`: anomalous if any part is
     mosaic_label: Literal["own", "any"] = "own"
 
     def __post_init__(self) -> None:
@@ -73,6 +87,18 @@ class FiLoConfig:
                 raise InputError(f"{field.name} {value!r}: wanted {wanted}")
             if not is_choice and type(value) is not type(field.default):
                 raise InputError(f"{field.name} {value!r}: wanted {type(field.default).__name__}")
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        odd = [side % 2 == 1 for shape in self.mmci_shapes for side in shape]
+        wrong = {
+            "n_ctx": self.n_ctx < 1,
+            "mmci_shapes": not odd or not all(odd),
+            "blur_kernel": self.blur_kernel < 1 or self.blur_kernel % 2 == 0,
+            "blur_sigma": not 0 < self.blur_sigma < float("inf"),
+        }
+        if bad := [name for name, is_wrong in wrong.items() if is_wrong]:
+            raise InputError(f"{bad[0]} {getattr(self, bad[0])!r}: wanted above zero, kernel sides odd")
 
 
 PRESETS = {
