@@ -15,7 +15,7 @@ CLIP=(--clip_model checkpoints/demo/clip.json --clip_pretrained "drawn:$SEED")
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/4 two small datasets, in the layouts of VisA and MVTec AD"
-"$PYTHON" -m filo.synthetic --out "$DATA" --seed "$SEED"
+"$PYTHON" -m filo.synthetic --out "$DATA" --seed "$SEED" --overwrite
 for name in visa mvtec; do
     "$PYTHON" "data/$name.py" --root "$DATA/$name" | sed '/^$/,$d'  # up to the hint, which is for real data
 done

@@ -230,3 +230,23 @@ def test_the_prompt_files_name_the_classes_of_the_sets():
         content = json.loads((prompts / f"demo_{dataset}.json").read_text(encoding="utf-8"))
         assert content["dataset"] == f"demo_{dataset}"
         assert list(content["classes"]) == [spec.name for spec in specs]
+
+
+def test_overwrite_draws_other_and_unfinished_sets_anew_but_nothing_else(tmp_path):
+    out, small = tmp_path / "demo", {"side": 64, "normal": 1, "anomalous": 1, "train": 1}
+    make_demo(out, **small)
+    wanted = files(out)
+    for spoil in (
+        lambda: (out / "synthetic.json").unlink(),
+        lambda: (out / "synthetic.json").write_text("{"),
+        lambda: (out / "mvtec").rename(tmp_path / "gone"),
+    ):
+        spoil()
+        make_demo(out, **small, overwrite=True)
+        assert files(out) == wanted
+    make_demo(out, **small, seed=1, overwrite=True)
+    assert files(out).keys() == wanted.keys() and files(out) != wanted
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(InputError):
+        make_demo(out, **small, overwrite=True)
+    assert (out / "notes.txt").exists() and (out / "mvtec").is_dir()

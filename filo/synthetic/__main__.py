@@ -28,14 +28,18 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--train", type=int, default=6, help="normal training pictures of each class")
     what.add_argument("--normal", type=int, default=10, help="normal test pictures of each class")
     what.add_argument("--anomalous", type=int, default=12, help="anomalous test pictures of each class")
+    what.add_argument("--overwrite", action="store_true", help="draw another or unfinished demo set anew")
     return parser.parse_args()
 
 
 def main() -> None:
     """Draw the sets and say where they are."""
     args = parse_arguments()
-    was_there = (args.out / STAMP).exists()
-    roots = make_demo(args.out, args.seed, args.side, args.normal, args.anomalous, args.train)
+    stamp = args.out / STAMP
+    before = stamp.stat().st_mtime_ns if stamp.exists() else None
+    numbers = (args.seed, args.side, args.normal, args.anomalous, args.train)
+    roots = make_demo(args.out, *numbers, overwrite=args.overwrite)
+    was_there = stamp.stat().st_mtime_ns == before
     for dataset, root in roots.items():
         print(f"{root}: {'kept as it is' if was_there else 'drawn'}, in the layout of {dataset}")
 

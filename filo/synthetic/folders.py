@@ -47,17 +47,26 @@ class Plan:
 
 
 def make_demo(
-    out: Path, seed: int = 0, side: int = 160, normal: int = 10, anomalous: int = 12, train: int = 6
+    out: Path,
+    seed: int = 0,
+    side: int = 160,
+    normal: int = 10,
+    anomalous: int = 12,
+    train: int = 6,
+    overwrite: bool = False,
 ) -> dict[str, Path]:
     """Draw both sets below `out` and return the root of each, {"mvtec": ..., "visa": ...}.
 
     Each class gets `train` normal pictures for training, `normal` and `anomalous` ones for testing. The same
     arguments give the same bytes. A finished set of the same arguments is kept; any other folder that is
-    not empty is refused with InputError, and so is a folder that cannot be written.
+    not empty is refused with InputError, and so is a folder that cannot be written. With `overwrite` another
+    or half-moved demo set is drawn anew; a folder that holds anything else is refused all the same.
     """
     out, plan = Path(out), Plan(seed, side, train, normal, anomalous)
     plan.check()
     try:
+        if overwrite:
+            clear_other(out, plan)
         if not is_finished(out, plan):
             write_sets(out, plan)
     except OSError as error:
@@ -92,6 +101,19 @@ def is_finished(out: Path, plan: Plan) -> bool:
         if not (out / dataset).is_dir():
             raise InputError(f"{out} has lost its folder {dataset}; remove {out} and run this again")
     return True
+
+
+def clear_other(out: Path, plan: Plan) -> None:
+    """Remove a demo set that is not this very one, unless something else lies beside it."""
+    entries = [path.name for path in out.iterdir()] if out.is_dir() else []
+    if any(name not in (*DATASETS, STAMP) and not name.startswith(PARTIAL) for name in entries):
+        return
+    try:
+        is_finished(out, plan)
+    except InputError:
+        (out / STAMP).unlink(missing_ok=True)  # first: without it the rest counts as unfinished
+        for dataset in DATASETS:
+            shutil.rmtree(out / dataset, ignore_errors=True)
 
 
 def write_sets(out: Path, plan: Plan) -> None:
