@@ -12,15 +12,28 @@ ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 setup() {
     if [ -n "${PYTHON:-}" ]; then
+        PYTHON="$(_from_caller "$PYTHON")"
         _check_own_python "$@"
         return
     fi
-    local venv="${VENV:-$ROOT/.venv}" file
-    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || _make_venv "$venv"
+    local venv file
+    venv="$(_from_caller "${VENV:-$ROOT/.venv}")"
+    "$venv/bin/python" -c '' 2>/dev/null || _make_venv "$venv"
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null 2>&1 ||
+        fail "the environment $venv has no pip: on Debian and Ubuntu install python3-venv and remove that folder"
     for file in "$@"; do
         _install "$venv" "$ROOT/$file"
     done
     PYTHON="$venv/bin/python"
+}
+
+# The scripts change into the repository; a path is meant from where they were called.
+_from_caller() {
+    case "$1" in
+        /*) echo "$1" ;;
+        */*) echo "${OLDPWD:-$PWD}/$1" ;;
+        *) echo "$1" ;;
+    esac
 }
 
 fail() {
@@ -30,6 +43,7 @@ fail() {
 
 _check_own_python() {
     local file modules
+    command -v "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is no program; name your environment's python"
     for file in "$@"; do
         case "$file" in
             requirements.txt) modules="cv2, numpy, open_clip, PIL, safetensors, tabulate, torch, torchvision, tqdm" ;;

@@ -92,6 +92,8 @@ def main() -> None:
     warn_if_seen(args, checkpoint, meta)
     folder = args.save_path or args.ckpt_path.parent / f"test_on_{args.dataset}"
     write_json(folder / "args.json", plain(vars(args)))  # first, so that hours are not lost on a bad folder
+    for old in ("table.md", "results.json"):
+        (folder / old).unlink(missing_ok=True)
     clip = load_matching_clip(args, checkpoint, device)
     dataset = AnomalyDataset(meta, clip.image_size, checkpoint.clip["mean"], checkpoint.clip["std"])
     model = FiLo(clip, config, texts)
@@ -180,7 +182,7 @@ def describe_run(
             "checkpoint": checkpoint.sha256,
             "clip_weights": checkpoint.clip["sha256"],
             "meta.json": dataset.meta.sha256,
-            "prompts": {str(path): sha256_of(path) for path in options.read_prompts(args).paths},
+            "prompts": {str(path): sha256_of(path) for path in options.read_prompts(args).files},
         },
         "trained": checkpoint.provenance,
         "seed": args.seed,

@@ -18,13 +18,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from filo import options
+from filo import logs, options
 from filo.checkpoint import epoch_path, save_checkpoint
 from filo.clip.load import load_clip
 from filo.datasets import AnomalyDataset, Batch, iterate, shuffled
 from filo.errors import InputError, exit_clearly
 from filo.files import link_or_copy, sha256_of
-from filo.logs import append_line, describe_environment, peak_memory, pick_device, plain, start_run
 from filo.meta import read_meta
 from filo.methods.filo import FiLo
 from filo.methods.filo_config import PRESETS
@@ -39,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     add("--dataset", default="visa", help="name of the dataset; picks prompts/<dataset>.json")
     add("--train_data_path", type=Path, default=Path("./data/visa"), help="its root, which holds meta.json")
     options.add_prompt_option(add)
-    add("--aug_rate", type=options.rate, help="share of 2x2 mosaics (default: 0.2 for mvtec, otherwise 0)")
+    add("--aug_rate", type=options.share, help="share of 2x2 mosaics (default: 0.2 for mvtec, otherwise 0)")
 
     add = parser.add_argument_group("method: what is trained").add_argument
     add("--preset", choices=PRESETS, default="official", help="whom to follow where program and paper differ")
@@ -84,14 +83,15 @@ class Stage:
 
 def main() -> None:
     args = parse_args()
-    device = pick_device(args.device)
+    device = logs.pick_device(args.device)
+    logs.refuse_other_run(args.save_path, args.overwrite)
     torch.manual_seed(args.seed)
     model, dataset = build(args, device)
-    start_run(args.save_path, plain(vars(args)), args.overwrite)
+    logs.start_run(args.save_path, logs.plain(vars(args)))
     announce(args, model, dataset)
-    prompts = {str(path): sha256_of(path) for path in options.read_prompts(args).paths}
+    prompts = {str(path): sha256_of(path) for path in options.read_prompts(args).files}
     provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256, "prompts": prompts}
-    provenance |= {"arguments": plain(vars(args)), "environment": describe_environment(device)}
+    provenance |= {"arguments": logs.plain(vars(args)), "environment": logs.describe_environment(device)}
     for stage in plan(args, model):
         optimizer = torch.optim.AdamW(stage.parameters, betas=BETAS)
         for epoch in range(1, stage.epochs + 1):
@@ -99,7 +99,7 @@ def main() -> None:
             loss = train_one_epoch(args, stage, epoch, dataset, optimizer, device)
             seconds = round(time.perf_counter() - started, 2)
             line = {"stage": stage.number, "epoch": epoch, "loss": loss, "seconds": seconds}
-            append_line(args.save_path / "log.jsonl", line | peak_memory(device))
+            logs.append_line(args.save_path / "log.jsonl", line | logs.peak_memory(device))
             print(f"stage {stage.number} epoch {epoch}/{stage.epochs}: loss {loss:.4f}, {seconds:.1f} s")
             last = save(args, model, stage.number, epoch, provenance | line)
     link_or_copy(last, args.save_path / "filo.safetensors")
@@ -112,9 +112,8 @@ def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, Anomaly
     config = replace(PRESETS[args.preset], features_list=tuple(args.features_list), n_ctx=args.n_ctx)
     meta = read_meta(args.train_data_path, "test")
     meta.require_masks()
-    texts = options.read_prompts(args).texts(
-        meta.classes, config.templates, config.share_descriptions_by_name
-    )
+    book = options.read_prompts(args)
+    texts = book.texts(meta.classes, config.templates, config.share_descriptions_by_name)
     clip = load_clip(args.clip_model, args.clip_pretrained, args.image_size, config.activation, device)
     if args.aug_rate is None:
         args.aug_rate = PUBLISHED_AUG_RATE.get(args.dataset, 0.0)
@@ -126,11 +125,12 @@ def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, Anomaly
 def announce(args: argparse.Namespace, model: FiLo, dataset: AnomalyDataset) -> None:
     """Say what is about to happen and what it will take on disk."""
     size = sum(t.numel() * t.element_size() for t in model.trained_state().values()) / 1e9
-    files = args.epoch + args.adapter_epoch if args.keep == "all" else 2
+    files = sum(
+        min(epochs, 1) if args.keep == "last" else epochs for epochs in (args.epoch, args.adapter_epoch)
+    )
     free = shutil.disk_usage(args.save_path).free / 1e9
     print(
-        f"{len(dataset)} images of {len(dataset.meta.classes)} classes, "
-        f"{args.epoch} + {args.adapter_epoch} epochs, "
+        f"{len(dataset)} images, {args.epoch} + {args.adapter_epoch} epochs, "
         f"{files} checkpoints of {size:.2f} GB into {args.save_path} ({free:.1f} GB free)"
     )
     if size * (files + 1) > free:

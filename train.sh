@@ -29,6 +29,11 @@ KEEP=last                       # checkpoints of 0.9 GB: the last of each stage,
 
 source ./setup.sh
 need_datasets visa "$VISA" mvtec "$MVTEC"
+case "$CLIP_PRETRAINED" in
+    */* | *.pt | *.safetensors)
+        [ -e "$CLIP_PRETRAINED" ] || fail "CLIP_PRETRAINED=$CLIP_PRETRAINED does not exist: correct it at the top" \
+            "of train.sh (openai fetches the weights), then again: bash train.sh; bash demo.sh needs none" ;;
+esac
 setup requirements.txt
 
 make_meta visa "$VISA"

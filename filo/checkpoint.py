@@ -65,6 +65,15 @@ def _check_fields(what: str, found: object, wanted: dict[str, type]) -> None:
             raise TypeError(f"{name} of {what} is {found.get(name)!r}, wanted {kind.__name__}")
 
 
+def _check_clip(clip: dict) -> None:
+    if isinstance(clip["image_size"], bool) or not 1 <= clip["image_size"] <= 4096:
+        raise ValueError(f"image_size is {clip['image_size']}, wanted 1 to 4096")
+    for name in ("mean", "std"):
+        fits = len(clip[name]) == 3 and all(isinstance(v, (int, float)) and 0 <= v <= 1 for v in clip[name])
+        if not fits or (name == "std" and 0 in clip[name]):
+            raise ValueError(f"{name} is {clip[name]}, wanted three numbers of RGB between 0 and 1")
+
+
 def epoch_path(folder: Path, stage: int, epoch: int) -> Path:
     """Name the checkpoint of one epoch of one stage, both counted from 1."""
     return folder / f"stage{stage}_epoch_{epoch:02d}.safetensors"
@@ -95,6 +104,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         config, clip, provenance = (json.loads(metadata[key]) for key in ("config", "clip", "provenance"))
         config = config_from_dict(config)
         _check_fields("clip", clip, CLIP_FIELDS)
+        _check_clip(clip)
         _check_fields("provenance", provenance, PROVENANCE_FIELDS)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} has a damaged header ({type(error).__name__}: {error})") from error

@@ -34,6 +34,7 @@ def describe_environment(device: torch.device) -> dict:
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
         "commit": _commit(),
         "device": str(device),
+        "threads": torch.get_num_threads(),
         "hardware": _hardware(device),
     }
 
@@ -95,21 +96,34 @@ def _peak_rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def start_run(folder: Path, arguments: dict, overwrite: bool) -> None:
-    """Make a training run's folder and write `args.json` into it.
-
-    Raises:
-        InputError: the folder holds another run and `overwrite` is off, or cannot be written to.
-    """
-    old = [path for pattern in RUN_FILES for path in sorted(folder.glob(pattern))]
+def refuse_other_run(folder: Path, overwrite: bool) -> None:
+    """Raise `InputError` if the folder holds what another run finished and `overwrite` is off."""
+    old = _files_of_a_run(folder)
     if any(path.name != "args.json" for path in old) and not overwrite:  # that alone: nothing was finished
         raise InputError(
             f"{folder} holds another run ({old[-1].name}): choose another --save_path, or add --overwrite to "
             "throw that run away"
         )
-    for path in old:
-        path.unlink()
+
+
+def start_run(folder: Path, arguments: dict) -> None:
+    """Make a training run's folder, without what an earlier run left in it, and write `args.json`.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    try:
+        for path in _files_of_a_run(folder):
+            path.unlink()
+    except OSError as error:
+        raise InputError(
+            f"cannot clear {folder}: {error.strerror or error}; choose another folder"
+        ) from error
     write_json(folder / "args.json", arguments)
+
+
+def _files_of_a_run(folder: Path) -> list[Path]:
+    return [path for pattern in RUN_FILES for path in sorted(folder.glob(pattern))]
 
 
 def append_line(path: Path, record: dict) -> None:

@@ -71,6 +71,11 @@ def read_meta(root: Path, split: str) -> Meta:
             f"{path} is not in the expected form: wanted {split!r} -> class -> entries "
             f"({type(error).__name__}: {error}); make it anew by the dataset's script"
         ) from error
+    if empty := [name for name, of_class in classes.items() if not of_class]:
+        raise InputError(
+            f"{path} lists no images of the class {empty[0]!r} under {split!r}; "
+            "make it anew by the dataset's script, which leaves such a class out"
+        )
     if not rows:
         raise InputError(f"{path} lists no images under {split!r}; make it anew by the dataset's script")
     entries = (_entry(path, root.resolve(), f"{split}/{name}[{i}]", name, row) for name, i, row in rows)

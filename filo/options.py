@@ -59,12 +59,21 @@ def rate(text: str) -> float:
     return _bounded(text, float, 0, sys.float_info.max)
 
 
+def share(text: str) -> float:
+    """Parse a probability."""
+    return _bounded(text, float, 0, 1)
+
+
 def _bounded(text: str, kind: type, lowest: int, highest: float):
     try:
         value = kind(text)
     except ValueError:
         value = None
     if value is None or not lowest <= value <= highest:
-        wanted = f"whole number from {lowest} to {highest}" if kind is int else "finite number, zero or above"
+        wanted = (
+            f"whole number from {lowest} to {highest}"
+            if kind is int
+            else f"number from {lowest} to {highest:.3g}"
+        )
         raise argparse.ArgumentTypeError(f"{text!r}: wanted a {wanted}")
     return value

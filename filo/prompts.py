@@ -81,7 +81,8 @@ class PromptBook:
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = tuple(paths)
-        self.templates = _read_json(FOLDER / "templates.json")
+        self.files = (FOLDER / "templates.json", *self.paths)
+        self.templates = _read_json(self.files[0])
         self.classes: dict[str, ClassPrompt] = {}
         for path in self.paths:
             self.classes |= _read_classes(path)

@@ -83,6 +83,12 @@ BAD_HEADERS = [
     {"clip": {}},
     {"clip": CLIP | {"sha256": None}},
     {"clip": CLIP | {"image_size": "56"}},
+    {"clip": CLIP | {"image_size": True}},
+    {"clip": CLIP | {"image_size": 8_000_000}},
+    {"clip": CLIP | {"mean": [0.5]}},
+    {"clip": CLIP | {"mean": ["a", "b", "c"]}},
+    {"clip": CLIP | {"std": [0, 0, 0]}},
+    {"clip": CLIP | {"std": [float("nan")] * 3}},
     {"provenance": {}},
     {"provenance": PROVENANCE | {"dataset": 3}},
 ]

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from filo.errors import InputError
-from filo.logs import append_line, describe_environment, peak_memory, pick_device, plain, start_run
+from filo.logs import (
+    append_line,
+    describe_environment,
+    peak_memory,
+    pick_device,
+    plain,
+    refuse_other_run,
+    start_run,
+)
 
 
 def test_the_environment_names_versions_and_hardware():
@@ -43,9 +51,10 @@ def test_starting_a_run_removes_only_what_runs_write(tmp_path):
     for name in names:
         (tmp_path / name).write_text("old")
     with pytest.raises(InputError, match="holds another run"):
-        start_run(tmp_path, {"seed": 1}, overwrite=False)
+        refuse_other_run(tmp_path, overwrite=False)
+    refuse_other_run(tmp_path, overwrite=True)
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(names, "old")
-    start_run(tmp_path, {"seed": 1}, overwrite=True)
+    start_run(tmp_path, {"seed": 1})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["args.json", "notes.txt"]
     assert json.loads((tmp_path / "args.json").read_text()) == {"seed": 1}
 

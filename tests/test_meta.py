@@ -56,7 +56,7 @@ BAD_CONTENT = {
     "a class that is a text": (lambda meta: {"test": {"nut": "abc"}}, "test/nut[0]"),
     "an entry that is a list": (lambda meta: {"test": {"nut": [[]]}}, "test/nut[0]"),
     "an empty split": (lambda meta: {"test": {}}, "no images under 'test'"),
-    "an empty class": (lambda meta: {"test": {"nut": []}}, "no images under 'test'"),
+    "an empty class": (lambda meta: {"test": {"nut": []}}, "no images of the class 'nut' under 'test'"),
     "an anomaly of 2": (change_row(anomaly=2), "anomaly is 2"),
     "an anomaly of -1": (change_row(anomaly=-1), "anomaly is -1"),
     "an anomaly that is a text": (change_row(anomaly="1"), "anomaly (int)"),

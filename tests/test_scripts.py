@@ -149,3 +149,35 @@ def test_a_folder_that_is_no_environment_is_left_alone(checkout):
     status, _, err = bash(checkout, "source setup.sh; setup requirements.txt", VENV=str(checkout))
     assert status == 2 and "is no virtual environment" in err
     assert (checkout / "train.sh").exists()
+
+
+def test_an_environment_without_pip_is_not_wiped(checkout):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(checkout / "own")], check=True)
+    (checkout / "own" / "mine.txt").write_text("")
+    (checkout / "requirements.txt").write_text("# nothing\n")
+    bash(checkout, "source setup.sh; setup requirements.txt", VENV="./own")
+    assert (checkout / "own" / "mine.txt").exists()
+
+
+def test_missing_weights_are_named_with_the_next_command(checkout):
+    for name in ("visa", "mvtec"):
+        (checkout / "data" / name).mkdir()
+        (checkout / "data" / name / "meta.json").write_text("{}")
+    script = (
+        (checkout / "train.sh").read_text().replace("CLIP_PRETRAINED=openai", "CLIP_PRETRAINED=/no/ViT.pt")
+    )
+    (checkout / "train.sh").write_text(script)
+    status, _, err = bash(checkout, "bash train.sh")
+    assert status == 2 and err.count("\n") == 1
+    assert "/no/ViT.pt does not exist" in err and "bash train.sh" in err and "bash demo.sh" in err
+
+
+def test_a_python_named_from_another_folder_is_found(checkout):
+    (checkout / "bin").mkdir()
+    fake = stand_in(checkout / "bin")
+    for name in ("visa", "mvtec"):
+        (checkout / "data" / name).mkdir()
+        (checkout / "data" / name / "meta.json").write_text("{}")
+    status, _, err = bash(checkout / "bin", "bash ../train.sh", PYTHON=f"./{fake.name}")
+    assert status == 0, err
+    assert "is no program" in bash(checkout, "bash train.sh", PYTHON="none/python")[2]

@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path, monkeypatch
     monkeypatch.setattr(folders, "save", full)
     with pytest.raises(InputError, match="cannot write the demo sets there: No space left on device"):
         make_demo(tmp_path / "demo", **SMALL)
-    assert list((tmp_path / "demo").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -232,21 +232,29 @@ def test_the_prompt_files_name_the_classes_of_the_sets():
         assert list(content["classes"]) == [spec.name for spec in specs]
 
 
-def test_overwrite_draws_other_and_unfinished_sets_anew_but_nothing_else(tmp_path):
+def test_overwrite_draws_other_and_damaged_sets_anew_but_touches_nothing_else(tmp_path):
     out, small = tmp_path / "demo", {"side": 64, "normal": 1, "anomalous": 1, "train": 1}
     make_demo(out, **small)
     wanted = files(out)
-    for spoil in (
-        lambda: (out / "synthetic.json").unlink(),
-        lambda: (out / "synthetic.json").write_text("{"),
-        lambda: (out / "mvtec").rename(tmp_path / "gone"),
-    ):
-        spoil()
-        make_demo(out, **small, overwrite=True)
-        assert files(out) == wanted
+    (out / "mvtec").rename(tmp_path / "gone")
+    (out / ".DS_Store").write_text("")
+    make_demo(out, **small, overwrite=True)
+    assert files(out) == wanted
     make_demo(out, **small, seed=1, overwrite=True)
     assert files(out).keys() == wanted.keys() and files(out) != wanted
     (out / "notes.txt").write_text("mine")
     with pytest.raises(InputError):
         make_demo(out, **small, overwrite=True)
     assert (out / "notes.txt").exists() and (out / "mvtec").is_dir()
+
+
+def test_overwrite_leaves_real_datasets_of_the_same_names_alone(tmp_path):
+    for name in ("mvtec", "visa"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "real.png").write_text("mine")
+    for stamp in (None, "{", "{}", '{"version": 1}'):
+        if stamp:
+            (tmp_path / "synthetic.json").write_text(stamp)
+        with pytest.raises(InputError):
+            make_demo(tmp_path, **SMALL, overwrite=True)
+        assert (tmp_path / "mvtec/real.png").exists() and (tmp_path / "visa/real.png").exists()

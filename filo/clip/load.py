@@ -99,7 +99,7 @@ def _find_weights(name: str, config: dict, pretrained: str) -> tuple[dict[str, T
         raise InputError(
             f"the weights {pretrained!r} of {name} are not on this machine and could not be downloaded "
             f"({reason}); fetch them elsewhere, from {_address(tag)}, and name the file by "
-            "--clip_pretrained PATH (CLIP_PRETRAINED at the top of train.sh); "
+            "--clip_pretrained PATH (CLIP_PRETRAINED at the top of train.sh), then run this again; "
             "`bash demo.sh` needs no download"
         ) from error
     return read_weights(Path(path)), tuple(tag.get("mean", mean)), tuple(tag.get("std", std))

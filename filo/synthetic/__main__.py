@@ -28,7 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--train", type=int, default=6, help="normal training pictures of each class")
     what.add_argument("--normal", type=int, default=10, help="normal test pictures of each class")
     what.add_argument("--anomalous", type=int, default=12, help="anomalous test pictures of each class")
-    what.add_argument("--overwrite", action="store_true", help="draw another or unfinished demo set anew")
+    what.add_argument("--overwrite", action="store_true", help="draw anew where another demo set lies")
     return parser.parse_args()
 
 

@@ -60,7 +60,7 @@ def make_demo(
     Each class gets `train` normal pictures for training, `normal` and `anomalous` ones for testing. The same
     arguments give the same bytes. A finished set of the same arguments is kept; any other folder that is
     not empty is refused with InputError, and so is a folder that cannot be written. With `overwrite` another
-    or half-moved demo set is drawn anew; a folder that holds anything else is refused all the same.
+    or damaged demo set is drawn anew; a folder that holds anything else is refused all the same.
     """
     out, plan = Path(out), Plan(seed, side, train, normal, anomalous)
     plan.check()
@@ -85,7 +85,7 @@ def is_finished(out: Path, plan: Plan) -> bool:
         if out.exists():
             raise InputError(f"{out} is a file; wanted a new folder for the demo sets")
         return False
-    entries = sorted(path.name for path in out.iterdir() if not path.name.startswith(PARTIAL))
+    entries = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
     if not entries:
         return False
     if STAMP not in entries:
@@ -96,7 +96,9 @@ def is_finished(out: Path, plan: Plan) -> bool:
         raise InputError(f"{out / STAMP} is damaged; remove {out} or name a new folder") from error
     if found != stamp_of(plan):
         wanted, seen = (json.dumps(stamp).strip("{}") for stamp in (stamp_of(plan), found))
-        raise InputError(f"{out} holds a demo set of ({seen}), not of ({wanted}); name a new folder")
+        raise InputError(
+            f"{out} holds a demo set of ({seen}), not of ({wanted}); remove it or name a new folder"
+        )
     for dataset in DATASETS:
         if not (out / dataset).is_dir():
             raise InputError(f"{out} has lost its folder {dataset}; remove {out} and run this again")
@@ -104,21 +106,27 @@ def is_finished(out: Path, plan: Plan) -> bool:
 
 
 def clear_other(out: Path, plan: Plan) -> None:
-    """Remove a demo set that is not this very one, unless something else lies beside it."""
-    entries = [path.name for path in out.iterdir()] if out.is_dir() else []
-    if any(name not in (*DATASETS, STAMP) and not name.startswith(PARTIAL) for name in entries):
-        return
+    """Remove a demo set that is not this very one; its stamp must say that it is one."""
     try:
         is_finished(out, plan)
     except InputError:
-        (out / STAMP).unlink(missing_ok=True)  # first: without it the rest counts as unfinished
-        for dataset in DATASETS:
-            shutil.rmtree(out / dataset, ignore_errors=True)
+        names = [path.name for path in out.iterdir()] if out.is_dir() else []
+        if is_stamped(out) and all(name in (*DATASETS, STAMP) or name.startswith(".") for name in names):
+            shutil.rmtree(out)
+
+
+def is_stamped(out: Path) -> bool:
+    """Return whether the stamp is one of ours, whatever its numbers."""
+    try:
+        found = json.loads((out / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.keys() == {"version", *Plan.__dataclass_fields__}
 
 
 def write_sets(out: Path, plan: Plan) -> None:
-    """Draw everything in a folder beside the final places, then move it there: no set is ever half there."""
-    partial = out / f"{PARTIAL}{os.getpid()}"
+    """Draw everything in a folder beside the final one, then rename it: no set is ever half there."""
+    partial = out.with_name(f"{PARTIAL}{out.name}-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
         total = sum(map(len, DATASETS.values())) * (plan.train + plan.normal + plan.anomalous)
@@ -127,10 +135,10 @@ def write_sets(out: Path, plan: Plan) -> None:
                 for spec in specs:
                     WRITERS[dataset](partial / dataset, spec, plan, progress.update)
         write_split(partial / "visa", plan)
-        stamp = partial / STAMP
-        stamp.write_text(json.dumps(stamp_of(plan), indent=2) + "\n", encoding="utf-8")
-        for name in (*DATASETS, STAMP):  # the stamp last: it says that the rest is there
-            os.rename(partial / name, out / name)
+        (partial / STAMP).write_text(json.dumps(stamp_of(plan), indent=2) + "\n", encoding="utf-8")
+        if out.is_dir():  # empty, or nothing but hidden files
+            shutil.rmtree(out)
+        os.rename(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
