@@ -37,7 +37,7 @@ GROUNDING = (
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = options.make_parser(__doc__)
     add = parser.add_argument_group("data: what it is tested on").add_argument
     add("--dataset", default="mvtec", help="name of the dataset; picks prompts/<dataset>.json")
     add("--data_path", type=Path, default=Path("./data/mvtec"), help="its root, which holds meta.json")

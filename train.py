@@ -33,7 +33,7 @@ PUBLISHED_AUG_RATE = {"mvtec": 0.2}  # the published program makes mosaics for M
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = options.make_parser(__doc__)
     add = parser.add_argument_group("data: what it learns from").add_argument
     add("--dataset", default="visa", help="name of the dataset; picks prompts/<dataset>.json")
     add("--train_data_path", type=Path, default=Path("./data/visa"), help="its root, which holds meta.json")

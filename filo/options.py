@@ -8,6 +8,20 @@ from pathlib import Path
 from filo.prompts import PromptBook, find_prompt_file
 
 
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to a help text, unless it is none or the text speaks of it already."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if action.default is None or action.default is False or "default" in action.help:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def make_parser(about: str) -> argparse.ArgumentParser:
+    """Make a command's parser; `about` is its docstring, of which the first paragraph is shown."""
+    return argparse.ArgumentParser(description=about.split("\n\n")[0], formatter_class=_Defaults)
+
+
 def add_prompt_option(add: Callable) -> None:
     add(
         "--prompts",
