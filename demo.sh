@@ -3,6 +3,7 @@
 # the packages, no GPU needed. The CLIP is a small one with weights drawn from a seed: it knows nothing of
 # pictures or words, so the numbers show that everything runs, not how good FiLo is.
 set -euo pipefail
+CALLER="$PWD"  # for setup.sh
 cd "$(dirname "$0")"
 source setup.sh
 setup requirements.txt

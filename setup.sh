@@ -27,11 +27,11 @@ setup() {
     PYTHON="$venv/bin/python"
 }
 
-# The scripts change into the repository; a path is meant from where they were called.
+# The scripts change into the repository; a path is meant from $CALLER, where they were called.
 _from_caller() {
     case "$1" in
         /*) echo "$1" ;;
-        */*) echo "${OLDPWD:-$PWD}/$1" ;;
+        */*) echo "${CALLER:-$PWD}/$1" ;;
         *) echo "$1" ;;
     esac
 }

@@ -2,6 +2,7 @@
 # Tests FiLo in both directions: trained on VisA on MVTec AD, trained on MVTec AD on VisA.
 # Edit the variables; the architecture comes from the checkpoints. Further flags are handed on to test.py.
 set -euo pipefail
+CALLER="$PWD"  # for setup.sh
 cd "$(dirname "$0")"
 
 MVTEC=./data/mvtec              # roots of the datasets

@@ -3,6 +3,7 @@
 # Edit the variables; the values here are the published ones. Further flags are handed on to train.py.
 # Then: bash test.sh
 set -euo pipefail
+CALLER="$PWD"  # for setup.sh
 cd "$(dirname "$0")"
 
 VISA=./data/visa                # roots of the datasets

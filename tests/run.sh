@@ -5,6 +5,7 @@
 #   bash tests/run.sh --slow     everything
 #   bash tests/run.sh ARGS...    further arguments go to pytest
 set -euo pipefail
+CALLER="$PWD"  # for setup.sh
 cd "$(dirname "$0")/.."
 source setup.sh
 setup requirements.txt tests/requirements.txt
