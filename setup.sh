@@ -58,8 +58,9 @@ _make_venv() {
     command -v python3 >/dev/null || fail "python3 is not on the PATH; Python 3.10 or newer is needed"
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         fail "python3 is $(python3 -V 2>&1); Python 3.10 or newer is needed"
-    [ ! -e "$1" ] || [ -e "$1/pyvenv.cfg" ] || [ -z "$(ls -A "$1")" ] ||
-        fail "$1 exists and is no virtual environment: name an empty folder by VENV"
+    # only the environment of our own making is cleared; what else VENV names is its owner's
+    [ "$1" = "$ROOT/.venv" ] || [ ! -e "$1" ] || [ -z "$(ls -A "$1")" ] ||
+        fail "$1 exists and holds no Python that runs: remove it, or name an empty folder by VENV"
     echo "making a virtual environment in $1"
     python3 -m venv --clear "$1" || fail "cannot make $1; on Debian and Ubuntu the package python3-venv is needed"
 }

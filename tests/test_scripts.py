@@ -145,10 +145,13 @@ def test_a_direction_that_is_trained_is_not_trained_again(checkout):
     assert [line.split()[2] for line in (checkout / "calls").read_text().splitlines()] == ["mvtec"]
 
 
-def test_a_folder_that_is_no_environment_is_left_alone(checkout):
-    status, _, err = bash(checkout, "source setup.sh; setup requirements.txt", VENV=str(checkout))
-    assert status == 2 and "is no virtual environment" in err
-    assert (checkout / "train.sh").exists()
+@pytest.mark.parametrize("mark", ["notes.txt", "pyvenv.cfg"])
+def test_a_folder_without_a_python_that_runs_is_left_alone(checkout, mark):
+    (checkout / "own").mkdir()
+    (checkout / "own" / mark).touch()
+    status, _, err = bash(checkout, "source setup.sh; setup requirements.txt", VENV=str(checkout / "own"))
+    assert status == 2 and err.count("\n") == 1 and "holds no Python that runs" in err
+    assert [path.name for path in (checkout / "own").iterdir()] == [mark]
 
 
 def test_an_environment_without_pip_is_not_wiped(checkout):
