@@ -13,8 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from filo.clip.build import build_model, read_config
-from filo.clip.load import fingerprint, load_clip, resize_positions
+from filo.clip.load import load_clip, resize_positions
 from filo.errors import InputError
+from filo.weights import fingerprint
 
 SMALL = {
     "embed_dim": 8,

@@ -1,6 +1,5 @@
 """How a frozen CLIP is made: model name, weights, image size and activation -> `CLIP`."""
 
-import hashlib
 import math
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from torch.nn import functional as F
 from filo.clip.build import build_model, read_config
 from filo.clip.text import TextTower
 from filo.clip.vision import VisionTower
-from filo.clip.weights import read_weights
 from filo.errors import InputError
+from filo.weights import fingerprint, read_weights
 
 ACTIVATIONS = ("gelu", "quick_gelu")
 DRAWN = "drawn:"
@@ -158,12 +157,3 @@ def resize_positions(table: Tensor, grid: int, mode: str = "bicubic") -> Tensor:
     image = table[1:].reshape(1, g, g, -1).permute(0, 3, 1, 2)  # (1, C, g, g)
     image = F.interpolate(image, size=(grid, grid), mode=mode, align_corners=False)
     return torch.cat([table[:1], image.flatten(2).transpose(1, 2)[0]])
-
-
-def fingerprint(weights: dict[str, Tensor]) -> str:
-    """Hash names and values, so that equal weights have equal fingerprints whatever file held them."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].detach().float().contiguous().numpy())
-    return digest.hexdigest()

@@ -1,5 +1,6 @@
-"""How CLIP weights are read from a file without ever executing what is in it."""
+"""How tensors are read from a weights file without ever executing what is in it."""
 
+import hashlib
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -13,12 +14,16 @@ from filo.errors import InputError
 
 # entries of OpenAI's archives that describe the model instead of being weights
 DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
+# under which key programs put the tensors: most trainers, Grounding DINO, the published FiLo
+WRAPPERS = ("state_dict", "model", "filo")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict: safetensors, OpenAI's TorchScript archive, or a plain `torch.save` file.
+    """Read a state dict: safetensors, OpenAI's TorchScript archive, or a `torch.save` file, bare or under one
+    of `WRAPPERS`.
 
-    Names come out bare (no `module.`), floating tensors as float32 on the CPU.
+    Names come out bare (no `module.`), floating tensors as float32 on the CPU. A file in PyTorch's zip form
+    stays mapped: what is not touched takes no memory.
 
     Raises:
         InputError: the file is missing, cut off, or holds anything but tensors.
@@ -29,7 +34,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         weights = _read(path)
     except (pickle.UnpicklingError, LookupError, EOFError) as error:
         # their own texts say nothing, or advise to load the file without this guard
-        raise InputError(f"{path} is no weights file: cut off, or it holds more than tensors") from error
+        raise InputError(
+            f"{path} is no weights file: cut off, or it holds more than tensors (nothing else is ever loaded)"
+        ) from error
     except Exception as error:  # a broken file fails in as many ways as it has bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} cannot be read as weights (is it complete?): {reason}") from error
@@ -42,9 +49,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     if _is_torchscript(path):
         return read_torchscript(path)
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
     if not isinstance(content, dict):
         raise ValueError(f"it holds a {type(content).__name__} instead of a state dict")
     for name, value in content.items():
@@ -130,3 +138,12 @@ def _collect(module: object, prefix: str, weights: dict[str, Tensor]) -> None:
             weights[prefix + name] = value
         elif isinstance(value, _Module):
             _collect(value, f"{prefix}{name}.", weights)
+
+
+def fingerprint(weights: dict[str, Tensor]) -> str:
+    """Hash names and values, so that equal weights have equal fingerprints whatever file held them."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().float().contiguous().numpy())
+    return digest.hexdigest()

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from filo.clip.weights import read_weights
+from filo.weights import read_weights
 from filo.errors import InputError
 
 pytestmark = [
