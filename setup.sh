@@ -46,7 +46,7 @@ _check_own_python() {
     command -v "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is no program; name your environment's python"
     for file in "$@"; do
         case "$file" in
-            requirements.txt) modules="cv2, numpy, open_clip, PIL, safetensors, tabulate, torch, torchvision, tqdm" ;;
+            requirements.txt) modules="cv2, groundingdino, numpy, open_clip, PIL, safetensors, tabulate, torch, torchvision, tqdm, transformers" ;;
             *) modules="pytest, ruff, scipy, sklearn" ;;
         esac
         "$PYTHON" -c "import $modules" || fail "PYTHON=$PYTHON lacks what the line above names:" \

@@ -7,24 +7,64 @@ cd "$(dirname "$0")"
 
 MVTEC=./data/mvtec              # roots of the datasets
 VISA=./data/visa
+
+# Weights of FiLo: your own training's where there are any, otherwise the authors' files as published.
 TRAINED_ON_VISA=./checkpoints/filo_visa/filo.safetensors
 TRAINED_ON_MVTEC=./checkpoints/filo_mvtec/filo.safetensors
+PUBLISHED_ON_VISA=./checkpoints/filo_train_on_visa.pth
+PUBLISHED_ON_MVTEC=./checkpoints/filo_train_on_mvtec.pth
+
+# Weights of Grounding DINO: fine-tuned on the dataset trained on, stock ones, or none at all.
+GROUNDED_ON_VISA=./checkpoints/grounding_train_on_visa.pth
+GROUNDED_ON_MVTEC=./checkpoints/grounding_train_on_mvtec.pth
+DETECTOR=auto                   # auto: if its weights are there; groundingdino; cached: only what is on disk; none
+BERT=                           # vocab.txt of bert-base-uncased; empty: from the hub, once
+BOX_THRESHOLD=0.25              # how likely a box must be,
+TEXT_THRESHOLD=0.25             # a word to belong to it,
+AREA_THRESHOLD=0.7              # and the share of the image that it must stay below
+
+# Descriptions: those of the published program, if imported, for its weights; otherwise prompts/<dataset>.json.
+MVTEC_PROMPTS=./prompts/official_mvtec.json
+VISA_PROMPTS=./prompts/official_visa.json
+
 BATCH_SIZE=1                    # images at once; does not change the numbers
 
 source ./setup.sh
 need_datasets mvtec "$MVTEC" visa "$VISA"
-for checkpoint in "$TRAINED_ON_VISA" "$TRAINED_ON_MVTEC"; do
-    [ -e "$checkpoint" ] || fail "$checkpoint does not exist: make it by 'bash train.sh', or change its path" \
-        "at the top of test.sh; 'bash demo.sh' needs neither data nor weights"
-done
+choose_weights() {  # OURS PUBLISHED: print the first that exists
+    [ -e "$1" ] && echo "$1" && return
+    [ -e "$2" ] && echo "$2" && return
+    fail "neither $1 nor $2 exists: make the first by 'bash train.sh', or get the second as" \
+        "checkpoints/README.md says, or change the paths at the top of test.sh; 'bash demo.sh' needs neither"
+}
+FILO_ON_VISA="$(choose_weights "$TRAINED_ON_VISA" "$PUBLISHED_ON_VISA")"
+FILO_ON_MVTEC="$(choose_weights "$TRAINED_ON_MVTEC" "$PUBLISHED_ON_MVTEC")"
 setup requirements.txt
 
 make_meta mvtec "$MVTEC"
 make_meta visa "$VISA"
 
-test_on() {  # NAME ROOT CHECKPOINT FLAGS...
-    "$PYTHON" test.py --dataset "$1" --data_path "$2" --ckpt_path "$3" --batch_size "$BATCH_SIZE" "${@:4}"
+test_on() {  # NAME ROOT CHECKPOINT DETECTOR_WEIGHTS PROMPTS FLAGS...
+    local flags=(--dataset "$1" --data_path "$2" --ckpt_path "$3" --batch_size "$BATCH_SIZE")
+    printf '\n== %s with %s\n' "$1" "$3"
+    if [ "$DETECTOR" = none ] || { [ "$DETECTOR" = auto ] && [ ! -e "$4" ] && [[ "$4" != drawn:* ]]; }; then
+        [ "$DETECTOR" = none ] || echo "note: $4 is not there, so no boxes: all positions, maps not weighted"
+        flags+=(--detector none)
+    else
+        flags+=(--detector "${DETECTOR/auto/groundingdino}" --grounded_checkpoint "$4" --box_threshold "$BOX_THRESHOLD"
+            --text_threshold "$TEXT_THRESHOLD" --area_threshold "$AREA_THRESHOLD")
+        [ -z "$BERT" ] || flags+=(--bert "$BERT")
+    fi
+    case "$3" in
+        *.safetensors) ;;
+        *) if [ -e "$5" ]; then
+               flags+=(--prompts "$5")
+           else
+               echo "note: the published tables need the published descriptions: python prompts/import_official.py"
+           fi ;;
+    esac
+    "$PYTHON" test.py "${flags[@]}" "${@:6}"
 }
 
-test_on mvtec "$MVTEC" "$TRAINED_ON_VISA" "$@"
-test_on visa "$VISA" "$TRAINED_ON_MVTEC" "$@"
+test_on mvtec "$MVTEC" "$FILO_ON_VISA" "$GROUNDED_ON_VISA" "$MVTEC_PROMPTS" "$@"
+test_on visa "$VISA" "$FILO_ON_MVTEC" "$GROUNDED_ON_MVTEC" "$VISA_PROMPTS" "$@"

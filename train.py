@@ -26,7 +26,7 @@ from filo.errors import InputError, exit_clearly
 from filo.files import link_or_copy, sha256_of
 from filo.meta import read_meta
 from filo.methods.filo import FiLo
-from filo.methods.filo_config import PRESETS
+from filo.methods.filo_config import ABLATIONS, AT_TEST_ONLY, PRESETS, ablate
 
 BETAS = (0.5, 0.999)
 PUBLISHED_AUG_RATE = {"mvtec": 0.2}  # the published program makes mosaics for MVTec only
@@ -53,6 +53,7 @@ def parse_args() -> argparse.Namespace:
         help="tapped layers, from 1",
     )
     add("--n_ctx", type=options.positive, default=12, help="learned vectors before each text")
+    options.add_without_option(add, [part for part in ABLATIONS if part not in AT_TEST_ONLY])
 
     add = parser.add_argument_group("optimisation: how it is trained").add_argument
     add("--epoch", type=options.count, default=15, help="epochs of stage 1")
@@ -110,10 +111,10 @@ def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, Anomaly
     if args.epoch + args.adapter_epoch == 0:
         raise InputError("--epoch 0 and --adapter_epoch 0 leave nothing to train")
     config = replace(PRESETS[args.preset], features_list=tuple(args.features_list), n_ctx=args.n_ctx)
+    config = ablate(config, args.without)
     meta = read_meta(args.train_data_path, "test")
     meta.require_masks()
-    book = options.read_prompts(args)
-    texts = book.texts(meta.classes, config.templates, config.share_descriptions_by_name)
+    texts = options.read_texts(args, meta.classes, config)
     clip = load_clip(args.clip_model, args.clip_pretrained, args.image_size, config.activation, device)
     if args.aug_rate is None:
         args.aug_rate = PUBLISHED_AUG_RATE.get(args.dataset, 0.0)
@@ -139,10 +140,8 @@ def announce(args: argparse.Namespace, model: FiLo, dataset: AnomalyDataset) -> 
 
 def plan(args: argparse.Namespace, model: FiLo) -> list[Stage]:
     groups = model.trained_parameters()
-    first = [
-        {"params": groups["decoder"], "lr": args.decoder_learning_rate},
-        {"params": groups["prompts"], "lr": args.learning_rate},
-    ]
+    rates = {"decoder": args.decoder_learning_rate, "prompts": args.learning_rate}
+    first = [{"params": groups[name], "lr": rate} for name, rate in rates.items() if groups[name]]
     second = [{"params": groups["adapter"], "lr": args.adapter_learning_rate}]
     return [
         Stage(1, args.epoch, first, lambda b: model.local_loss(b.images, b.class_names, b.masks)),

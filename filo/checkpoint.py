@@ -1,19 +1,34 @@
-"""How trained weights are kept: tensors, config and provenance in one safetensors file."""
+"""How trained weights are kept: tensors, config and provenance in one safetensors file.
 
+Published files (`filo.published`) are read as they are. `python -m filo.checkpoint inspect FILE` says what a
+weights file is; `python -m filo.checkpoint convert IN OUT` turns a published one into ours and back.
+"""
+
+import argparse
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from filo.errors import InputError
+from filo.clip.sizes import read_sizes
+from filo.errors import InputError, exit_clearly
 from filo.files import sha256_of, write_atomically
+from filo.grounding.weights import find_form
 from filo.methods.filo_config import FiLoConfig, config_from_dict
+from filo.options import make_parser, positive
+from filo.published import clip_part, trained_part
+from filo.weights import find_kind, fingerprint, read_tensors
 
 FORMAT = "filo-checkpoint-1"
+SUFFIX = ".safetensors"
+IN_FILE = "checkpoint"  # what `pretrained` is where a file brings its CLIP with it
+PUBLISHED_CLIP = "ViT-L-14-336"
 # what test.py relies on; there may be more
 CLIP_FIELDS = {"model": str, "pretrained": str, "image_size": int, "sha256": str, "mean": list, "std": list}
 PROVENANCE_FIELDS = {"dataset": str, "meta_sha256": str}
@@ -24,8 +39,10 @@ class Checkpoint:
     """A trained FiLo without its CLIP.
 
     `clip` says which CLIP belongs to it: model, pretrained, image_size, sha256 of the weights, mean and std
-    of its images. `provenance` says where the weights come from: dataset, hashes of meta.json and prompts,
-    arguments, stage, epoch and its loss, versions, commit, hardware.
+    of its images. `pretrained` is "checkpoint" where the file itself holds the CLIP, and `model` is empty
+    where its sizes are not those of the published one. `provenance` says where the weights come from:
+    dataset, hashes of meta.json and prompts, arguments, stage, epoch and its loss, versions, commit,
+    hardware; of a published file only the dataset, as far as its name tells it.
     """
 
     state: dict[str, Tensor]
@@ -79,58 +96,136 @@ def epoch_path(folder: Path, stage: int, epoch: int) -> Path:
     return folder / f"stage{stage}_epoch_{epoch:02d}.safetensors"
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint.
+def is_ours(path: Path) -> bool:
+    """Say whether a file has the header of a checkpoint of this project, of whatever version.
 
     Raises:
-        InputError: the file is missing, cut off, or something else than a checkpoint of this project.
+        InputError: it ends in .safetensors and is none.
+    """
+    return read_header(path).get("format", "").startswith("filo-")
+
+
+def load_checkpoint(path: Path, features_list: Sequence[int] | None = None) -> Checkpoint:
+    """Read a checkpoint, ours or a published file; of the latter only the trained part is kept in memory.
+
+    `features_list` names the tapped layers of a published file with other than four linear heads, which does
+    not say them itself. It has no effect on ours.
+
+    Raises:
+        InputError: the file is missing, cut off, or something else than a FiLo.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; `bash train.sh` makes one")
+    if is_ours(path):
+        return _load_ours(path, read_header(path))
+    weights = read_tensors(path)
+    if find_kind(weights) != "published":
+        raise InputError(f"{path} is no FiLo checkpoint: {say_what(weights)}")
+    try:
+        return _load_published(path, weights, features_list)
+    except InputError as error:
+        raise InputError(f"{path} looks like a published FiLo file, but {error}") from error
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """Give what a safetensors file says about itself; nothing for a file of another form."""
+    if path.suffix != SUFFIX:
+        return {}
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+            return file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} is no readable safetensors file (cut off, or another format?): {error}"
         ) from error
-    if metadata.get("format") != FORMAT:
+
+
+def _load_ours(path: Path, header: dict[str, str]) -> Checkpoint:
+    if header["format"] != FORMAT:
         raise InputError(
-            f"{path} is no FiLo checkpoint: its format is {metadata.get('format', 'not stated')!r}, "
-            f"wanted {FORMAT!r}; give the file that train.py wrote"
+            f"{path} was written by another version: its format is {header['format']!r}, wanted {FORMAT!r}"
         )
     try:
-        config, clip, provenance = (json.loads(metadata[key]) for key in ("config", "clip", "provenance"))
+        config, clip, provenance = (json.loads(header[key]) for key in ("config", "clip", "provenance"))
         config = config_from_dict(config)
         _check_fields("clip", clip, CLIP_FIELDS)
         _check_clip(clip)
         _check_fields("provenance", provenance, PROVENANCE_FIELDS)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} has a damaged header ({type(error).__name__}: {error})") from error
+    return Checkpoint(read_tensors(path), config, clip, provenance, sha256_of(path))
+
+
+def _load_published(
+    path: Path, weights: Mapping[str, Tensor], features_list: Sequence[int] | None
+) -> Checkpoint:
+    config, trained = trained_part(weights, features_list)
+    frozen = clip_part(weights)
+    sizes = read_sizes(frozen)
+    clip = {"model": PUBLISHED_CLIP if sizes.fits(PUBLISHED_CLIP) else "", "pretrained": IN_FILE}
+    clip |= {"image_size": sizes.image_size, "sha256": fingerprint(frozen)}
+    clip |= {"mean": list(OPENAI_DATASET_MEAN), "std": list(OPENAI_DATASET_STD)}
+    try:
+        _check_clip(clip)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    named = re.search(r"filo_train_on_(mvtec|visa)", path.name)
+    provenance = {"dataset": named[1] if named else "unknown", "meta_sha256": ""}
+    provenance |= {"published": f"{path.name}, in the form of the published program's weights"}
+    # copied, so that nothing refers to the mapped file any longer
+    state = {name: tensor.clone() for name, tensor in trained.items()}
     return Checkpoint(state, config, clip, provenance, sha256_of(path))
 
 
-# our name -> the published program's, as patterns; what both call alike is spelled out all the same
-PUBLISHED_NAMES = {
-    r"linear_heads\.(\d+)\.(weight|bias)": r"decoder_linear.fc.\1.\2",
-    r"(normal|abnormal)_prompt\.ctx": r"\1_prompt_learner.ctx",
-    r"(normal|abnormal)_prompt\.meta_net\.0\.(weight|bias)": r"\1_prompt_learner.meta_net.linear1.\2",
-    r"(normal|abnormal)_prompt\.meta_net\.2\.(weight|bias)": r"\1_prompt_learner.meta_net.linear2.\2",
-    r"adapter\.down\.(weight|bias)": r"adapter.fc.0.\1",
-    r"adapter\.up\.(weight|bias)": r"adapter.fc.2.\1",
-}
+def say_what(weights: Mapping[str, Tensor]) -> str:
+    """Say whose tensors these are, if not a published FiLo's, and by which flag they are given."""
+    if find_form(weights):
+        return "it holds a Grounding DINO, which belongs to --grounded_checkpoint"
+    kind, wanted = find_kind(weights), "wanted what train.py wrote, or a published filo_train_on_*.pth"
+    if kind == "clip":
+        return "it holds a CLIP, which belongs to --clip_pretrained"
+    if kind == "trained":
+        return f"it holds a FiLo's trained tensors, but their header is lost (format not stated); {wanted}"
+    some = ", ".join(sorted(weights)[:3])
+    return f"its {len(weights)} tensors are none of a FiLo ({some or 'it is empty'}); {wanted}"
 
 
-def published_name(name: str, config: FiLoConfig) -> str:
-    """Give the name that a trained tensor has in the published weights; MMCI branches are named by kernel
-    there.
-    """
-    if match := re.fullmatch(r"mmci_heads\.(\d+)\.branches\.(\d+)\.(weight|bias)", name):
-        head, branch, kind = match.groups()
-        height, width = config.mmci_shapes[int(branch)]
-        return f"decoder_cov.fc_{height}{width}.{head}.{kind}"
-    for ours, theirs in PUBLISHED_NAMES.items():
-        if re.fullmatch(ours, name):
-            return re.sub(ours, theirs, name)
-    raise KeyError(f"{name} has no counterpart in the published weights")
+def parse_args() -> argparse.Namespace:
+    parser = make_parser("Say what a weights file is, or turn a published FiLo file into ours and back.")
+    parser.prog = "python -m filo.checkpoint"
+    commands = parser.add_subparsers(dest="command", required=True)
+    about = "Say what a weights file is, what is in it, where it comes from and where it belongs."
+    one = commands.add_parser("inspect", help="say what a weights file is", description=about)
+    one.add_argument("file", type=Path, help="any weights file")
+    about = "Turn a published FiLo file into a checkpoint of ours with its CLIP beside it, or back."
+    two = commands.add_parser("convert", help="turn a published file into ours, or back", description=about)
+    two.add_argument("source", type=Path, metavar="IN", help="a published FiLo file, or a checkpoint of ours")
+    two.add_argument(
+        "target", type=Path, metavar="OUT", help="ours ends in .safetensors, a published one not"
+    )
+    two.add_argument("--clip_model", help="model or config file, where IN does not lead to it")
+    two.add_argument("--clip_pretrained", help="its weights, where IN does not lead to them; only from ours")
+    two.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+    for command in (one, two):
+        help_text = "tapped layers of a published file, unless it has four heads"
+        command.add_argument("--features_list", type=positive, nargs="+", help=help_text)
+    return parser.parse_args()
+
+
+def main() -> int:
+    from filo.convert import convert  # both need this module, so they come when it is complete
+    from filo.identify import describe
+
+    args = parse_args()
+    taps = tuple(args.features_list) if args.features_list else None
+    if args.command == "inspect":
+        report, is_known = describe(args.file, taps)
+        print(report)
+        return 0 if is_known else 1
+    where = (args.clip_model, args.clip_pretrained)
+    print("\n".join(convert(args.source, args.target, taps, *where, args.overwrite)))
+    return 0
+
+
+if __name__ == "__main__":
+    exit_clearly(main)

@@ -1,7 +1,7 @@
 """How good a method is on a dataset: run it, score it class by class, print the published table."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from filo.datasets import AnomalyDataset, iterate
 from filo.errors import InputError
+from filo.grounding.boxes import Boxes
 from filo.meta import Entry
 from filo.methods.filo import FiLo
 from filo.metrics import COLUMNS, class_metrics, mean_metrics
@@ -52,9 +53,16 @@ class _Collected:
 
 
 def evaluate(
-    method: FiLo, dataset: AnomalyDataset, batch_size: int, device: torch.device, workers: int = 0
+    method: FiLo,
+    dataset: AnomalyDataset,
+    batch_size: int,
+    device: torch.device,
+    workers: int = 0,
+    boxes: Mapping[Entry, Boxes] | None = None,
 ) -> list[ClassResult]:
     """Score every class; a class's maps are dropped as soon as its last image is done.
+
+    `boxes` are those a detector found in every image; None without a detector.
 
     Raises:
         InputError: an image cannot be read, or the method gives a value that is not finite.
@@ -65,7 +73,9 @@ def evaluate(
     with tqdm(total=len(dataset), desc="test", unit="image", disable=None) as bar:
         for batch in iterate(dataset, batch_size, workers=workers):
             images = batch.images.to(device, non_blocking=True)
-            scores, maps = (t.float().cpu() for t in method.predict(images, batch.class_names))
+            of_batch = None if boxes is None else [boxes[entry] for entry in batch.entries]
+            answers = method.predict(images, batch.class_names, boxes=of_batch)
+            scores, maps = (t.float().cpu() for t in answers)
             for entry, *answer in zip(batch.entries, scores, maps, batch.masks, strict=True):
                 name = entry.class_name
                 if name not in collected:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 from filo.errors import InputError
 
@@ -18,10 +19,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         InputError: the folder cannot be written to or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")  # of this call alone, on any node
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()  # with the rights that new files get here, which not every writer gives
+        rights = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(rights)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -49,6 +53,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
     def fill(temporary: Path) -> None:
         try:
+            temporary.unlink()
             os.link(source, temporary)
         except OSError:
             shutil.copyfile(source, temporary)

@@ -20,6 +20,8 @@ PACKAGES = (
     "numpy",
     "scipy",
     "opencv-python",
+    "groundingdino-py",
+    "transformers",
     "pillow",
     "safetensors",
 )

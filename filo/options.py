@@ -2,10 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 
-from filo.prompts import PromptBook, find_prompt_file
+from filo.grounding.boxes import Thresholds
+from filo.prompts import ClassTexts, PromptBook, find_prompt_file
 
 
 class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -40,6 +42,45 @@ def add_run_options(add: Callable) -> None:
 def read_prompts(args: argparse.Namespace) -> PromptBook:
     """Open the prompt files that the arguments name, or the dataset's own."""
     return PromptBook(args.prompts or [find_prompt_file(args.dataset)])
+
+
+def add_detector_options(add: Callable) -> None:
+    add(
+        "--detector",
+        choices=("groundingdino", "cached", "none"),
+        help="groundingdino: run it where its answer is not on disk yet; cached: never run it; none: all "
+        "nine positions, maps not weighted (default: groundingdino if there is a --grounded_checkpoint)",
+    )
+    add("--grounded_checkpoint", help="Grounding DINO's weights: a file, or drawn:SEED for timing")
+    add("--groundingdino_config", type=Path, help="its config (default: groundingdino-py's SwinT-OGC)")
+    add("--bert", type=Path, help="vocab.txt of bert-base-uncased, or its folder (default: from the hub)")
+    for name, default in asdict(Thresholds()).items():
+        add(f"--{name}_threshold", type=rate, help=f"{MEANING[name]} (default: {default})")
+    add("--cache_dir", type=Path, default=Path("./cache"), help="what was computed once is kept here")
+
+
+MEANING = {
+    "box": "a box is kept if its best token is more likely",
+    "text": "a token of the caption belongs to a box if it is more likely",
+    "area": "a box is kept if its share of the image is smaller",
+}
+
+
+def read_texts(args: argparse.Namespace, classes: Iterable[str], config) -> dict[str, ClassTexts]:
+    """Fill the texts of `classes` as a method's config wants them."""
+    quirks = (config.templates, config.share_descriptions_by_name)
+    return read_prompts(args).texts(classes, *quirks, config.described, not config.learned_template)
+
+
+def add_without_option(add: Callable, parts: Iterable[str]) -> None:
+    add(
+        "--without",
+        nargs="+",
+        default=[],
+        choices=list(parts),
+        metavar="PART",
+        help=f"parts to switch off, to see what each is worth: {', '.join(parts)}",
+    )
 
 
 def count_workers(args: argparse.Namespace, device_type: str) -> int:

@@ -23,12 +23,14 @@ class ClassTexts:
     """All texts of one class.
 
     `abnormal` is ordered description by description, within one position by position, so those of position i
-    are `abnormal[i :: len(positions)]`.
+    are `abnormal[i :: len(positions)]`. `phrases` are what a detector looks for: general words, then the
+    class's own descriptions.
     """
 
     normal: tuple[str, ...]
     abnormal: tuple[str, ...]
     positions: tuple[str, ...]
+    phrases: tuple[str, ...] = ()
 
     def abnormal_at(self, positions: Sequence[int]) -> tuple[str, ...]:
         """The abnormal texts of these positions (indices), one after the other; all if there are none."""
@@ -40,8 +42,19 @@ class ClassTexts:
         return tuple(text for position in positions for text in self.abnormal[position::count])
 
 
-def fill_texts(templates: dict, set_name: str, name: str, descriptions: Iterable[str]) -> ClassTexts:
+def fill_texts(
+    templates: dict,
+    set_name: str,
+    name: str,
+    descriptions: Iterable[str],
+    phrases: Iterable[str] = (),
+    fixed: bool = False,
+) -> ClassTexts:
     """Fill one template set for a class of spoken `name`.
+
+    Without descriptions the general states are left, or, where a set has none, its described ones cut off
+    before the description. `fixed` puts templates.json's fixed words before every text, which stand where the
+    learned vectors would. `phrases` are handed through.
 
     Raises:
         InputError: there is no such set.
@@ -49,15 +62,20 @@ def fill_texts(templates: dict, set_name: str, name: str, descriptions: Iterable
     if set_name not in templates["sets"]:
         known = ", ".join(templates["sets"])
         raise InputError(f"no set of templates is called {set_name!r}; prompts/templates.json has: {known}")
-    chosen = templates["sets"][set_name]
-    described = [
-        _fill(template, name, description) for description in descriptions for template in chosen["described"]
-    ]
-    states = described + [_fill(template, name) for template in chosen["general"]]
+    chosen, descriptions = templates["sets"][set_name], list(descriptions)
+    general = chosen["general"]
+    if not descriptions and not general:
+        general = [template.split(" with {description}")[0] for template in chosen["described"]]
+    described = [_fill(template, name, d) for d in descriptions for template in chosen["described"]]
+    states = described + [_fill(template, name) for template in general]
+    before = templates["fixed"] if fixed else ""
     return ClassTexts(
-        normal=tuple(f"{_fill(template, name)}." for template in chosen["normal"]),
-        abnormal=tuple(f"{state} at {position}." for state in states for position in templates["positions"]),
+        normal=tuple(f"{before}{_fill(template, name)}." for template in chosen["normal"]),
+        abnormal=tuple(
+            f"{before}{state} at {position}." for state in states for position in templates["positions"]
+        ),
         positions=tuple(templates["positions"]),
+        phrases=tuple(phrases),
     )
 
 
@@ -87,21 +105,38 @@ class PromptBook:
         for path in self.paths:
             self.classes |= _read_classes(path)
 
-    def texts(self, classes: Iterable[str], set_name: str, share_by_name: bool) -> dict[str, ClassTexts]:
+    def texts(
+        self,
+        classes: Iterable[str],
+        set_name: str,
+        share_by_name: bool,
+        described: bool = True,
+        fixed: bool = False,
+    ) -> dict[str, ClassTexts]:
         """Fill the texts of `classes`; `share_by_name` follows the files' `official_descriptions_of` lines.
+
+        Without `described` the descriptions stay out of the texts; `fixed` as in `fill_texts`.
 
         Raises:
             InputError: a class is in none of the files, or there is nothing that may be wrong with it.
         """
-        return {c: self._texts(c, set_name, share_by_name) for c in classes}
+        return {c: self._texts(c, set_name, share_by_name, described, fixed) for c in classes}
 
-    def _texts(self, class_name: str, set_name: str, share_by_name: bool) -> ClassTexts:
+    def phrases(self, class_name: str) -> tuple[str, ...]:
+        """What a detector looks for in a class: the general words, then the class's own descriptions."""
+        return (*self.templates["detector"], *self._find(class_name).descriptions)
+
+    def _texts(
+        self, class_name: str, set_name: str, share_by_name: bool, described: bool, fixed: bool
+    ) -> ClassTexts:
         prompt = self._find(class_name)
         source = prompt
         if share_by_name and prompt.official_descriptions_of:
             source = self._find(prompt.official_descriptions_of)
-        texts = fill_texts(self.templates, set_name, prompt.name, source.descriptions)
-        if not texts.abnormal:
+        descriptions = source.descriptions if described else ()
+        phrases = self.phrases(class_name)
+        texts = fill_texts(self.templates, set_name, prompt.name, descriptions, phrases, fixed)
+        if described and not descriptions and not self.templates["sets"][set_name]["general"]:
             raise InputError(
                 f"the class {class_name!r} has no descriptions, and the templates {set_name!r} need some; "
                 "add them as prompts/README.md shows, or name a file that has them by --prompts"

@@ -4,7 +4,9 @@ import hashlib
 import pickle
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -16,14 +18,35 @@ from filo.errors import InputError
 DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
 # under which key programs put the tensors: most trainers, Grounding DINO, the published FiLo
 WRAPPERS = ("state_dict", "model", "filo")
+# names that tell whose weights a file holds; those of Grounding DINO stand in `filo.grounding.weights`
+MARKS = {
+    "published": ("decoder_linear.fc.0.weight", "normal_prompt_learner.ctx"),
+    "trained": ("linear_heads.0.weight", "normal_prompt.ctx"),
+    "clip": ("visual.conv1.weight", "logit_scale"),
+}
+
+
+def find_kind(names: Iterable[str]) -> Literal["published", "trained", "clip"] | None:
+    """Say whose names tensors have: a published FiLo's, a FiLo's trained here, a CLIP's; None for others."""
+    names = set(names)
+    return next((kind for kind, marks in MARKS.items() if names.issuperset(marks)), None)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict as `read_tensors` does, its floating tensors as float32.
+
+    Raises:
+        InputError: the file is missing, cut off, or holds anything but tensors.
+    """
+    return {name: t.float() if t.is_floating_point() else t for name, t in read_tensors(path).items()}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a state dict: safetensors, OpenAI's TorchScript archive, or a `torch.save` file, bare or under one
     of `WRAPPERS`.
 
-    Names come out bare (no `module.`), floating tensors as float32 on the CPU. A file in PyTorch's zip form
-    stays mapped: what is not touched takes no memory.
+    Names come out bare (no `module.`), tensors as they are, on the CPU. A file in PyTorch's zip form stays
+    mapped: what is not touched takes no memory.
 
     Raises:
         InputError: the file is missing, cut off, or holds anything but tensors.
@@ -40,8 +63,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a broken file fails in as many ways as it has bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} cannot be read as weights (is it complete?): {reason}") from error
-    weights = {name.removeprefix("module."): t for name, t in weights.items() if name not in DESCRIPTIONS}
-    return {name: t.float() if t.is_floating_point() else t for name, t in weights.items()}
+    weights = {name: t for name, t in weights.items() if name not in DESCRIPTIONS}
+    bare = {name.removeprefix("module."): t for name, t in weights.items()}
+    if len(bare) < len(weights):
+        raise InputError(f"{path} names a tensor twice, with and without `module.`: which one is meant?")
+    return bare
 
 
 def _read(path: Path) -> dict[str, Tensor]:

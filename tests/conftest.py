@@ -1,12 +1,18 @@
-"""What many tests share: a tiny CLIP drawn from a seed."""
+"""What many tests share: a tiny CLIP drawn from a seed, small datasets, and one finished training run."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from filo.clip.load import load_clip
+from filo.synthetic import make_demo
+from tests.commands import ROOT, flags
 
 TINY = {
     "embed_dim": 24,
@@ -37,3 +43,54 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """Both demo datasets, small, with their meta.json made by the real scripts."""
+    roots = make_demo(tmp_path_factory.mktemp("data") / "demo", side=64, normal=2, anomalous=4, train=1)
+    for name, script in (("visa", "data/visa.py"), ("mvtec", "data/mvtec.py")):
+        command = [sys.executable, ROOT / script, "--root", roots[name]]
+        subprocess.run(command, check=True, capture_output=True)
+    return roots
+
+
+@pytest.fixture(scope="session")
+def train_flags(data, tiny_config):
+    return {
+        "dataset": "demo_visa",
+        "train_data_path": data["visa"],
+        "clip_model": tiny_config,
+        "clip_pretrained": "drawn:0",
+        "image_size": 56,
+        "features_list": [1, 2, 4],
+        "n_ctx": 2,
+        "epoch": 1,
+        "adapter_epoch": 1,
+        "batch_size": 4,
+        "device": "cpu",
+    }
+
+
+@pytest.fixture(scope="session")
+def trained(train_flags, tmp_path_factory):
+    """The folder of one finished run, started as a user starts it."""
+    folder = tmp_path_factory.mktemp("run") / "filo"
+    command = [sys.executable, "train.py", *flags(**train_flags, save_path=folder)]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: sums depend on it
+    done = subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no progress bar where there is no terminal
+    assert re.search(r"stage 2 epoch 1/1: loss \d", done.stdout)
+    return folder
+
+
+@pytest.fixture
+def test_flags(data, trained, tmp_path):
+    return {
+        "dataset": "demo_mvtec",
+        "data_path": data["mvtec"],
+        "ckpt_path": trained / "filo.safetensors",
+        "save_path": tmp_path / "results",
+        "device": "cpu",
+    }

@@ -3,12 +3,26 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from filo.grounding.boxes import PRESETS, counts, find_position, to_corners, weight_map
+from filo.grounding.boxes import (
+    PRESETS,
+    Boxes,
+    Detection,
+    Thresholds,
+    counts,
+    cut,
+    find_position,
+    join_tokens,
+    locate,
+    map_weights,
+    select,
+    to_corners,
+)
 from filo.prompts import FOLDER
 
 DEFAULT = Path(__file__).parent / "golden" / "filo_boxes.json"
@@ -27,7 +41,7 @@ def test_position_and_map_are_the_published_programs(case):
     scores = np.array([float(score) for _, score in parts])
     position = find_position(boxes[kept], scores[kept], side, OFFICIAL)
     assert ([] if position is None else [POSITIONS[position]]) == case["position"]
-    weighted = weight_map(anomaly_map, boxes[kept], OFFICIAL)
+    weighted = anomaly_map * map_weights(boxes[kept], side, OFFICIAL)
     assert weighted.mean() == pytest.approx(case["map_mean"], abs=1e-6)
     np.testing.assert_allclose(weighted.mean(1)[::37], case["map_rows"], atol=1e-6)
     np.testing.assert_allclose(weighted.mean(0)[::37], case["map_cols"], atol=1e-6)
@@ -77,18 +91,127 @@ def test_a_description_with_a_capital_counts_in_the_paper_only():
 
 def test_the_union_of_boxes_stays_and_the_rest_is_weakened():
     boxes = np.array([[0.0, 0.0, 2.9, 1.2], [1.0, 0.0, 4.0, 2.0]])
-    weighted = weight_map(np.ones((3, 5), np.float32), boxes, OFFICIAL)
-    assert weighted.dtype == np.float32
+    weights = map_weights(boxes, 5, OFFICIAL)
+    assert weights.dtype == np.float32
     low = np.float32(0.7)
-    assert weighted.tolist() == [[1, 1, 1, 1, low], [low, 1, 1, 1, low], [low] * 5]
+    assert weights.tolist() == [[1, 1, 1, 1, low], [low, 1, 1, 1, low], *[[low] * 5] * 3]
 
 
 def test_a_box_over_the_left_edge_is_clipped_by_the_paper_and_lost_by_the_program():
-    box = np.array([[-2.0, 0.0, 2.0, 3.0]])
-    ones = np.ones((3, 5), np.float32)
-    assert (weight_map(ones, box, PAPER)[:, :2] == 1).all()
-    assert (weight_map(ones, box, OFFICIAL) < 1).all()  # columns -2 (that is 3) to 2: none
+    box = np.array([[-2.0, 0.0, 2.0, 5.0]])
+    assert (map_weights(box, 5, PAPER)[:, :2] == 1).all()
+    assert (map_weights(box, 5, OFFICIAL) < 1).all()  # columns -2 (that is 3) to 2: none
+
+
+def test_a_box_wholly_outside_protects_a_strip_at_the_far_side_or_nothing():
+    box = np.array([[-3.0, 0.0, -1.0, 5.0]])
+    assert (map_weights(box, 5, OFFICIAL)[:, 2:4] == 1).all()  # columns -3 and -2 from the far side
+    assert (map_weights(box, 5, PAPER) < 1).all()
 
 
 def test_without_boxes_everything_is_weakened():
-    assert (weight_map(np.ones((2, 2), np.float32), np.empty((0, 4)), PAPER) == np.float32(0.7)).all()
+    assert (map_weights(np.empty((0, 4)), 2, PAPER) == np.float32(0.7)).all()
+
+
+# ---- from probabilities to boxes
+
+TOKENS = ("[CLS]", "bent", "pin", ".", "scratch", "##ed", "surface", ".", "[SEP]")
+
+
+def detection(*rows):
+    """Boxes of one size in a row, each with the probabilities of some tokens, all others 0.1."""
+    probabilities = np.full((len(rows), len(TOKENS)), 0.1, np.float32)
+    for i, row in enumerate(rows):
+        for token, value in row.items():
+            probabilities[i, token] = value
+    boxes = np.array([[0.1 * (i + 1), 0.5, 0.2, 0.2] for i in range(len(rows))], np.float32)
+    return Detection(boxes, probabilities, TOKENS)
+
+
+def test_likely_boxes_are_kept_with_their_words():
+    kept = select(detection({1: 0.6, 2: 0.3}, {}, {4: 0.26, 5: 0.9}), Thresholds())
+    assert kept.phrases == ("bent pin", "scratched")
+    assert kept.scores.tolist() == pytest.approx([0.6, 0.9])
+    assert kept.boxes[:, 0].tolist() == pytest.approx([0.1, 0.3])
+
+
+def test_a_probability_at_the_threshold_is_not_above_it():
+    both = detection({1: 0.5}, {1: 0.25})
+    assert len(select(both, Thresholds()).scores) == 1
+    assert select(both, Thresholds(text=0.5)).phrases == ("",)
+
+
+def test_the_text_threshold_is_its_own():
+    answer = detection({1: 0.9, 2: 0.5, 6: 0.2})
+    assert select(answer, Thresholds(box=0.1, text=0.6)).phrases == ("bent",)
+    assert select(answer, Thresholds(box=0.8, text=0.15)).phrases == ("bent pin surface",)
+
+
+def test_a_large_box_goes():
+    answer = detection({1: 0.9}, {1: 0.5})
+    answer.boxes[0, 2:] = 0.9
+    assert select(answer, Thresholds()).scores.tolist() == pytest.approx([0.5])
+    assert len(select(answer, Thresholds(area=0.82)).scores) == 2
+
+
+def test_if_nothing_is_left_the_best_of_all_stays_however_large_or_unlikely():
+    unlikely = detection({1: 0.15}, {4: 0.2, 5: 0.2})
+    assert select(unlikely, Thresholds()).boxes[:, 0].tolist() == pytest.approx([0.2])
+    assert select(unlikely, Thresholds()).phrases == ("",)
+    large = detection({1: 0.9}, {1: 0.2})
+    large.boxes[0, 2:] = 0.9
+    assert select(large, Thresholds()).phrases == ("bent",)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        (["bent", "pin", "."], "bent pin."),
+        (["un", "##us", "##ual", ",", "odd"], "unusual, odd"),
+        (["top", "-", "left", "!"], "top - left!"),
+        (["it", "'", "s", "don", "n't"], "it's donn't"),
+        (["[CLS]", "crack", "[SEP]"], "[CLS] crack [SEP]"),
+        ([], ""),
+    ],
+)
+def test_word_pieces_are_joined_as_the_tokenizer_does(tokens, text):
+    assert join_tokens(tokens) == text
+    transformers = pytest.importorskip("transformers")
+    decoder = transformers.BertTokenizer.clean_up_tokenization
+    assert decoder(" ".join(tokens).replace(" ##", "")) == text
+
+
+# ---- from boxes to a place
+
+
+def boxes_at(*centres, scores, phrases):
+    boxes = np.array([[x, y, 0.1, 0.1] for x, y in centres], np.float32).reshape(-1, 4)
+    return Boxes(boxes, np.array(scores, np.float32), tuple(phrases))
+
+
+def test_only_boxes_that_count_say_where():
+    found = boxes_at((0.1, 0.1), (0.9, 0.9), scores=[0.9, 0.5], phrases=["table", "bent pin"])
+    corners, position = locate(found, ["bent pin", "defect"], 90, OFFICIAL)
+    np.testing.assert_allclose(corners, [[76.5, 76.5, 85.5, 85.5]], atol=1e-4)
+    assert position == 8
+    corners, position = locate(found, ["crack"], 90, OFFICIAL)
+    assert corners.shape == (0, 4)
+    assert position == 4
+
+
+def test_scores_that_are_written_alike_tie_in_the_program_only():
+    found = boxes_at((0.1, 0.1), (0.9, 0.9), scores=[0.309, 0.301], phrases=["dent", "dent"])
+    assert locate(found, ["dent"], 90, OFFICIAL)[1] == 8
+    assert locate(found, ["dent"], 90, PAPER)[1] == 0
+
+
+@pytest.mark.parametrize("value", [0.309, 0.29, 0.5, 0.57, 1.0, 0.07, 0.8999999])
+def test_a_score_is_cut_as_its_first_four_characters(value):
+    score = np.array([value], np.float32)
+    assert cut(score)[0] == float(str(score.item())[:4])
+
+
+def test_the_position_can_be_switched_off():
+    found = boxes_at((0.1, 0.1), scores=[0.9], phrases=["dent"])
+    assert locate(found, ["dent"], 90, replace(OFFICIAL, name_position=False))[1] is None
+    assert locate(found, ["crack"], 90, replace(OFFICIAL, name_position=False))[1] is None

@@ -183,6 +183,19 @@ def test_the_fingerprint_sees_names_and_does_not_see_order_or_strides():
     assert whole != fingerprint({"a": a.flip(0), "b": b})
 
 
+def test_weights_at_hand_are_taken_without_a_look_at_files(small, weights, tmp_path, monkeypatch):
+    save_file(weights, tmp_path / "a.safetensors")
+    wanted = load_clip(small, str(tmp_path / "a.safetensors"), 42)
+    monkeypatch.setattr("filo.clip.load.find_weights", lambda *args: pytest.fail("it was looked for"))
+    before = {name: t.clone() for name, t in weights.items()}
+    found = load_clip(small, "checkpoint", 42, weights=weights)
+    assert found.sha256 == wanted.sha256 and (found.mean, found.std) == (wanted.mean, wanted.std)
+    assert all(torch.equal(t, found.state_dict()[name]) for name, t in wanted.state_dict().items())
+    assert weights.keys() == before.keys() and all(torch.equal(t, before[n]) for n, t in weights.items())
+    part = {name: t for name, t in weights.items() if name != "text_projection"}
+    assert "weights checkpoint do not fit" in message(small, "checkpoint", 42, weights=part)
+
+
 # ---- positions
 
 
@@ -445,6 +458,19 @@ def test_lost_and_left_over_tensors_are_refused(small, weights, tmp_path):
     assert "visual.extra (wanted none, found (2,))" in message(small, str(file), 28)
     torch.save({}, tmp_path / "empty.pt")
     assert "found none" in message(small, str(tmp_path / "empty.pt"), 28)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("decoder_linear.fc.0.weight", "normal_prompt_learner.ctx"),
+        ("linear_heads.0.weight", "normal_prompt.ctx"),
+    ],
+)
+def test_a_file_of_filo_is_sent_to_its_own_flag(names, small, tmp_path):
+    torch.save({"filo": dict.fromkeys(names, torch.ones(1))}, tmp_path / "filo.pth")
+    text = message(small, str(tmp_path / "filo.pth"), 28)
+    assert "filo.pth" in text and "--ckpt_path" in text and "filo.checkpoint convert" in text
 
 
 def test_positions_that_are_no_square_are_refused(small, weights, tmp_path):

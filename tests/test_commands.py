@@ -1,13 +1,8 @@
 """train.py and test.py as commands: a whole round, and one clear line with status 2 for every bad input."""
 
 import json
-import os
 import re
-import runpy
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,77 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from filo.metrics import COLUMNS
-from filo.synthetic import make_demo
-
-ROOT = Path(__file__).resolve().parents[1]
-META = {"visa": "data/visa.py", "mvtec": "data/mvtec.py"}
-
-
-def run(monkeypatch, capfd, script, *arguments):
-    """Run a script as a command within this process, which saves its imports: (status, stdout, stderr)."""
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(ROOT / script), run_name="__main__")
-    out, err = capfd.readouterr()
-    return caught.value.code, out, err
-
-
-def flags(**values):
-    """Give command-line flags; a list becomes several values, True a flag without one."""
-    pairs = [[f"--{k}", *(v if isinstance(v, list) else [] if v is True else [v])] for k, v in values.items()]
-    return [str(each) for pair in pairs for each in pair]
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory):
-    """Both demo datasets, small, with their meta.json made by the real scripts."""
-    roots = make_demo(tmp_path_factory.mktemp("data") / "demo", side=64, normal=2, anomalous=4, train=1)
-    for name, script in META.items():
-        command = [sys.executable, ROOT / script, "--root", roots[name]]
-        subprocess.run(command, check=True, capture_output=True)
-    return roots
-
-
-@pytest.fixture(scope="session")
-def train_flags(data, tiny_config):
-    return {
-        "dataset": "demo_visa",
-        "train_data_path": data["visa"],
-        "clip_model": tiny_config,
-        "clip_pretrained": "drawn:0",
-        "image_size": 56,
-        "features_list": [1, 2, 4],
-        "n_ctx": 2,
-        "epoch": 1,
-        "adapter_epoch": 1,
-        "batch_size": 4,
-        "device": "cpu",
-    }
-
-
-@pytest.fixture(scope="session")
-def trained(train_flags, tmp_path_factory):
-    """The folder of one finished run, started as a user starts it."""
-    folder = tmp_path_factory.mktemp("run") / "filo"
-    command = [sys.executable, "train.py", *flags(**train_flags, save_path=folder)]
-    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}  # as in this process: sums depend on it
-    done = subprocess.run(command, cwd=ROOT, env=one_thread, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # no progress bar where there is no terminal
-    assert re.search(r"stage 2 epoch 1/1: loss \d", done.stdout)
-    return folder
-
-
-@pytest.fixture
-def test_flags(data, trained, tmp_path):
-    return {
-        "dataset": "demo_mvtec",
-        "data_path": data["mvtec"],
-        "ckpt_path": trained / "filo.safetensors",
-        "save_path": tmp_path / "results",
-        "device": "cpu",
-    }
+from tests.commands import flags, run
 
 
 def test_a_run_writes_arguments_log_and_a_checkpoint_per_epoch(trained, train_flags):
@@ -176,12 +101,6 @@ def test_a_warning_when_the_dataset_under_test_was_trained_on(test_flags, data, 
     values = test_flags | {"dataset": "demo_visa", "data_path": data["visa"]}
     status, _, err = run(monkeypatch, capfd, "test.py", *flags(**values))
     assert status == 0 and "not zero-shot" in err
-
-
-def test_grounding_flags_without_a_detector_are_said_to_have_no_effect(test_flags, monkeypatch, capfd):
-    values = test_flags | {"box_threshold": 0.3, "grounded_checkpoint": "swint.pth"}
-    status, _, err = run(monkeypatch, capfd, "test.py", *flags(**values))
-    assert status == 0 and "--grounded_checkpoint, --box_threshold have no effect" in err
 
 
 def test_masks_may_be_missing_in_testing(test_flags, data, tmp_path, monkeypatch, capfd):

@@ -25,7 +25,7 @@ class Brightness:
     def __init__(self):
         self.batches = []
 
-    def predict(self, images, class_names):
+    def predict(self, images, class_names, boxes=None):
         self.batches.append(list(class_names))
         return Prediction(images[:, 0].mean((1, 2)), images[:, 0])
 
@@ -113,7 +113,7 @@ def test_a_class_of_one_label_has_no_image_metrics(dataset, label, missing):
 
 def test_a_value_that_is_not_finite_names_the_image(dataset):
     class Broken(Brightness):
-        def predict(self, images, class_names):
+        def predict(self, images, class_names, boxes=None):
             return Prediction(images[:, 0].mean((1, 2)), images[:, 0] * float("nan"))
 
     with pytest.raises(InputError, match=r"b_class0\.png is not finite"):
@@ -158,3 +158,16 @@ def test_blank_masks_are_named_as_the_cause(dataset):
     assert second.notes == [
         "a_class has no anomalous pixels at 16x16: no pixel metrics, left out of their mean"
     ]
+
+
+def test_every_image_is_given_its_own_boxes(dataset):
+    seen = []
+
+    class Remembers(Brightness):
+        def predict(self, images, class_names, boxes=None):
+            seen.extend(boxes)
+            return super().predict(images, class_names)
+
+    boxes = {entry: f"boxes of {entry.image}" for entry in dataset.entries}
+    evaluate(Remembers(), dataset, 3, CPU, boxes=boxes)
+    assert seen == [boxes[entry] for entry in dataset.entries]

@@ -136,3 +136,14 @@ def test_the_free_space_is_asked_of_a_folder_that_exists(tmp_path, monkeypatch):
     monkeypatch.setattr(files.Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(OSError(13, "denied")))
     assert "denied" in complaint(lambda: write_text(tmp_path / "no" / "such" / "x", "text"))
     assert asked == [tmp_path]
+
+
+def test_a_written_file_has_the_rights_that_new_files_get(tmp_path):
+    (tmp_path / "plain").touch()
+
+    def write(path):
+        path.unlink(missing_ok=True)
+        path.touch(mode=0o600)
+
+    write_atomically(tmp_path / "written", write)
+    assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode

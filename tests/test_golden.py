@@ -4,25 +4,22 @@ Every key of the file is checked: `test_every_key_is_checked` fails on one that 
 """
 
 import json
-import math
 import os
-import re
-import zlib
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
+from published_files import draw_clip, drawn
 from safetensors.torch import save_file
 
-from filo.checkpoint import published_name
 from filo.clip.load import load_clip
 from filo.losses import dice_loss, focal_loss
 from filo.methods.filo import FiLo
 from filo.methods.filo_config import FiLoConfig
 from filo.metrics import class_metrics
 from filo.prompts import FOLDER, fill_texts
+from filo.published import list_names
 
 DEFAULT = Path(__file__).parent / "golden" / "filo_mini.npz"
 STORE = np.load(os.environ.get("FILO_GOLDEN", DEFAULT))
@@ -43,25 +40,12 @@ def close(found, key, atol=1e-4):
     torch.testing.assert_close(found.detach(), golden(key), atol=atol, rtol=0, check_dtype=False)
 
 
-def drawn(name, shape):
-    """Draw one tensor by its published name, as the golden file's README prescribes."""
-    r = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
-    if re.search(r"ln_[a-z0-9]+\.weight$", name):
-        return 1 + 0.1 * r
-    if name.endswith("logit_scale"):
-        return torch.full(shape, 4.6)
-    if len(shape) >= 2 and "embedding" not in name and "ctx" not in name:
-        return r / math.sqrt(math.prod(shape[1:]))
-    return 0.1 * r if "embedding" in name else 0.02 * r
-
-
 @pytest.fixture(scope="module")
 def clip_files(tmp_path_factory):
     """The golden CLIP as a config file and a weights file, to be loaded as a user loads his."""
     folder = tmp_path_factory.mktemp("golden")
     (folder / "clip.json").write_text(json.dumps(META["clip"]))
-    shapes = {name: tuple(t.shape) for name, t in open_clip.CLIP(**META["clip"]).state_dict().items()}
-    save_file({name: drawn(name, shape) for name, shape in shapes.items()}, folder / "clip.safetensors")
+    save_file(draw_clip(META["clip"]), folder / "clip.safetensors")
     return str(folder / "clip.json"), str(folder / "clip.safetensors")
 
 
@@ -75,7 +59,8 @@ def build(clip_files):
             clips[image_size] = load_clip(*clip_files, image_size, config.activation)
         model = FiLo(clips[image_size], config, TEXTS)
         shapes = {name: tuple(t.shape) for name, t in model.trained_state().items()}
-        model.load_trained_state({n: drawn(published_name(n, config), s) for n, s in shapes.items()})
+        names = list_names(config)
+        model.load_trained_state({n: drawn(names[n], s) for n, s in shapes.items()})
         return model
 
     return build
@@ -143,7 +128,7 @@ def trained(build):
     rates = [{"params": groups["decoder"], "lr": 1e-4}, {"params": groups["prompts"], "lr": 1e-3}]
     optimizer = torch.optim.AdamW(rates, betas=(0.5, 0.999))
     losses, grads, after = [], {}, {}
-    names = {name: published_name(name, model.config) for name in model.trained_state()}
+    names = list_names(model.config)
     for image_seed, mask_seed, class_name in spec["steps"]:
         masks = picture(mask_seed, spec["image_size"])[:, 0] > 1
         loss = model.local_loss(picture(image_seed, spec["image_size"]), [class_name], masks)

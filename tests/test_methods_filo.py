@@ -11,13 +11,31 @@ from torch.nn import functional as F
 
 from filo.clip.load import load_clip
 from filo.errors import InputError
+from filo.grounding.boxes import Boxes
 from filo.methods.filo import FiLo
-from filo.methods.filo_config import PRESETS, FiLoConfig, config_from_dict, preset_name
+from filo.methods.filo_config import (
+    ABLATIONS,
+    PRESETS,
+    FiLoConfig,
+    ablate,
+    config_from_dict,
+    part_of_state,
+    preset_name,
+)
 from filo.prompts import ClassTexts, PromptBook
 
 OFFICIAL, PAPER = (replace(PRESETS[name], features_list=(1, 2, 4), n_ctx=3) for name in ("official", "paper"))
 CLASSES = ["nut", "pasta", "nut", "candle"]
 POSITIONS = [[0], [], [8, 3], [4]]
+# one that counts, in the lower left, and one that does not
+BOXES = Boxes(
+    np.array([[0.2, 0.8, 0.3, 0.3], [0.8, 0.2, 0.2, 0.2]], np.float32),
+    np.array([0.4, 0.9], np.float32),
+    ("a crack dirt", "table"),
+)
+# its phrase counts for no class; over the left edge, so that the presets differ where one does
+NO_BOX = BOXES._replace(phrases=("Table", "table"))
+OVER_EDGE = Boxes(np.array([[0.0, 0.5, 0.4, 0.4]], np.float32), np.ones(1, np.float32), ("dirt",))
 # what belongs to the data and is tested there
 OF_DATA = {"mosaic_label"}
 DIFFERENT = [
@@ -61,9 +79,11 @@ def weights(tiny_clip):
 @pytest.fixture(scope="module")
 def build(clips, book, weights):
     def build(config, texts=None):
-        texts = texts or book.texts(book.classes, config.templates, config.share_descriptions_by_name)
+        quirks = (config.templates, config.share_descriptions_by_name)
+        texts = texts or book.texts(book.classes, *quirks, config.described, not config.learned_template)
         model = FiLo(clips[config.activation], config, texts)
-        model.load_trained_state({name: weights[name] for name in model.trained_state()})
+        state = part_of_state(weights, FiLoConfig(), config)
+        model.load_trained_state({name: state[name] for name in model.trained_state()})
         return model
 
     return build
@@ -84,7 +104,8 @@ def outputs(build):
                 model.local_loss(images, names, masks),
                 model.global_loss(images, names, torch.tensor([0, 1])),
             )
-            known[config] = (*model.predict(images, names), *losses)
+            boxes = [BOXES, OVER_EDGE]
+            known[config] = (*model.predict(images, names, boxes=boxes), *losses)
         return known[config]
 
     return outputs
@@ -494,6 +515,116 @@ def test_taps_that_the_clip_does_not_have_are_refused(tiny_clip):
         FiLo(tiny_clip, FiLoConfig(), {})
 
 
+# boxes
+
+
+@both_presets
+def test_boxes_name_the_position_and_weaken_the_map_elsewhere(build, images, config):
+    model = build(config)
+    names = ["pasta", "candle"]
+    plain = model.predict(images[:2], names, positions=[[6], [4]])
+    boxed = model.predict(images[:2], names, boxes=[BOXES, NO_BOX])
+    weights = torch.full((2, 56, 56), 0.7)
+    weights[0, 36:53, 2:19] = 1  # 56 * (0.65, 0.05) = 36.4, 2.8; 56 * (0.95, 0.35) = 53.2, 19.6
+    torch.testing.assert_close(boxed.maps, plain.maps * weights)
+
+
+def test_the_peak_is_taken_before_or_after_weighting(build, images):
+    paper = replace(PAPER, boxes=replace(PAPER.boxes, peak_before_weighting=True))
+    for config, before in ((OFFICIAL, True), (PAPER, False), (paper, True)):
+        model = build(config)
+        plain = model.predict(images[:1], ["candle"], positions=[[4]])
+        boxed = model.predict(images[:1], ["candle"], boxes=[NO_BOX])
+        lost = (plain.scores - boxed.scores).item()
+        share = 0.5 if config.image_score == "cosine" else 1.0
+        assert lost == pytest.approx(0 if before else 0.3 * share * plain.maps.max().item(), abs=1e-6)
+
+
+@both_presets
+def test_a_batch_with_boxes_equals_one_by_one(build, images, config):
+    model, boxes = build(config), [BOXES, OVER_EDGE, NO_BOX, BOXES]
+    together = model.predict(images, CLASSES, boxes=boxes)
+    for i in range(4):
+        alone = model.predict(images[i : i + 1], CLASSES[i : i + 1], boxes=boxes[i : i + 1])
+        torch.testing.assert_close(together.scores[i : i + 1], alone.scores, atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.maps[i : i + 1], alone.maps, atol=1e-5, rtol=0)
+
+
+# parts switched off
+
+
+def test_every_ablation_changes_what_is_predicted(build, images):
+    names, boxes = ["pasta", "candle"], [BOXES, BOXES]
+    whole = build(OFFICIAL).predict(images[:2], names, boxes=boxes)
+    for part in ABLATIONS:
+        less = build(ablate(OFFICIAL, [part])).predict(images[:2], names, boxes=boxes)
+        assert (less.maps - whole.maps).abs().max() > 1e-4, part
+
+
+def test_without_grounding_and_position_boxes_mean_nothing(build, images):
+    model = build(ablate(OFFICIAL, ["grounding", "position"]))
+    boxed, plain = model.predict(images[:1], ["nut"], boxes=[BOXES]), model.predict(images[:1], ["nut"])
+    assert torch.equal(boxed.maps, plain.maps)
+    assert torch.equal(boxed.scores, plain.scores)
+
+
+def test_kernels_that_are_switched_off_count_as_zero(build, weights, images):
+    zeroed = dict(weights)
+    for name, tensor in weights.items():
+        if name.startswith("mmci_heads.") and int(name.split(".")[3]) in (4, 5):  # 1x5 and 5x1
+            zeroed[name] = torch.zeros_like(tensor)
+    reference = build(OFFICIAL)
+    reference.load_trained_state({name: zeroed[name] for name in reference.trained_state()})
+    found = build(ablate(OFFICIAL, ["shapes"]))
+    assert found.mmci_heads[0].branches[0].kernel_size == (1, 1)
+    assert len(found.mmci_heads[0].branches) == 4
+    torch.testing.assert_close(
+        found.predict(images, CLASSES).maps, reference.predict(images, CLASSES).maps, atol=1e-5, rtol=0
+    )
+    crosses = build(ablate(OFFICIAL, ["scales"])).mmci_heads[0].branches
+    assert [conv.kernel_size for conv in crosses] == [(1, 5), (5, 1)]
+    assert torch.equal(crosses[0].weight, weights["mmci_heads.0.branches.4.weight"])
+
+
+def test_without_any_kernel_the_linear_heads_are_left(build, images):
+    model = build(ablate(OFFICIAL, ["shapes", "scales"]))
+    assert not [name for name in model.trained_state() if name.startswith("mmci")]
+    features = model.image_features(images)
+    text = model.text_features(model.global_feature(features, True), CLASSES)
+    assert len(model.probability_maps(features, text)) == 3
+
+
+def test_without_a_learned_template_texts_do_not_depend_on_the_image(build, images):
+    model = build(ablate(OFFICIAL, ["template"]))
+    assert not model.trained_parameters()["prompts"]
+    image = model.global_feature(model.image_features(images), True)
+    text = model.text_features(image, ["nut"] * 4)
+    assert (text == text[:1]).all()
+    texts = model.texts["nut"]
+    assert texts.normal[1] == "a photo of a flawless nut."
+    slow = F.normalize(model.clip.text(model.clip.text.grow(texts.normal))[0], dim=-1).mean(0)
+    torch.testing.assert_close(F.normalize(text[0, 0], dim=0), F.normalize(slow, dim=0), atol=1e-5, rtol=0)
+
+
+def test_without_descriptions_the_general_states_are_left(book):
+    texts = book.texts(["nut"], "official", False, described=False)["nut"]
+    assert texts.abnormal[::9] == tuple(
+        f"{state} at top left."
+        for state in ("damaged nut", "broken nut", "nut with flaw", "nut with defect", "nut with damage")
+    )
+    paper = book.texts(["nut"], "paper", False, described=False)["nut"]
+    assert paper.abnormal[::9] == ("abnormal nut at top left.", "damaged nut at top left.")
+
+
+@pytest.mark.parametrize("part", [part for part in ABLATIONS if part not in ("grounding", "position")])
+def test_what_is_left_can_be_trained(build, images, masks, part):
+    model = build(ablate(OFFICIAL, [part]))
+    model.local_loss(images, CLASSES, masks).backward()
+    groups = model.trained_parameters()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in groups["decoder"] + groups["prompts"])
+    model.global_loss(images, CLASSES, LABELS).backward()
+
+
 # the config
 
 
@@ -529,7 +660,7 @@ def test_a_field_changes_what_it_is_about_and_nothing_else(outputs, field, value
 
 def test_the_defaults_are_the_published_programs():
     assert FiLoConfig() == PRESETS["official"]
-    assert {f.name for f in fields(FiLoConfig)} >= {*DIFFERENT, *OF_DATA} and len(DIFFERENT) == 15
+    assert {f.name for f in fields(FiLoConfig)} >= {*DIFFERENT, *OF_DATA} and len(DIFFERENT) == 16
 
 
 @pytest.mark.parametrize(
@@ -551,6 +682,16 @@ WRONG = {
     "a number for a list": (lambda c: {**c, "features_list": 6}, "features_list"),
     "a list of numbers for shapes": (lambda c: {**c, "mmci_shapes": [1, 3]}, "mmci_shapes"),
     "a list": (lambda c: [c], "config"),
+    "boxes without a field": (lambda c: {**c, "boxes": {"lower_case": True}}, "cut_scores"),
+    "boxes of another type": (
+        lambda c: {**c, "boxes": {**c["boxes"], "wrap_corners": 1}},
+        "wrap_corners of boxes is 1, wanted bool",
+    ),
+    "boxes that are none": (lambda c: {**c, "boxes": True}, "boxes True: wanted BoxRules"),
+    "a weight above one": (
+        lambda c: {**c, "boxes": {**c["boxes"], "outside_weight": 1.5}},
+        "boxes BoxRules",
+    ),
 }
 
 

@@ -150,7 +150,11 @@ def test_both_kinds_of_macaroni_are_described_alike_in_the_published_program():
     book = PromptBook([find_prompt_file("visa")])
     both = ["macaroni1", "macaroni2"]
     shared, own = book.texts(both, "official", True), book.texts(both, "official", False)
-    assert shared["macaroni1"] == shared["macaroni2"] == own["macaroni2"] != own["macaroni1"]
+    assert shared["macaroni1"].abnormal == shared["macaroni2"].abnormal == own["macaroni2"].abnormal
+    assert own["macaroni1"].abnormal != own["macaroni2"].abnormal
+    # the detector is asked for each class's own
+    assert shared["macaroni1"].phrases == own["macaroni1"].phrases != own["macaroni2"].phrases
+    assert shared["macaroni1"].phrases[:5] == ("anomaly", "damage", "broken", "defect", "contamination")
 
 
 def test_a_missing_class_is_one_line_that_says_how_to_add_it(tmp_path):

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def checkout(tmp_path):
     """A bare copy of the scripts, beside which neither data nor an environment lies."""
-    for name in ("setup.sh", "train.sh", "test.sh"):
+    for name in ("setup.sh", "train.sh", "test.sh", "ablate.sh"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "data").mkdir()
     return tmp_path
@@ -36,6 +36,16 @@ def stand_in(folder):
     return path
 
 
+def with_data(folder):
+    for name in ("visa", "mvtec"):
+        (folder / "data" / name).mkdir()
+        (folder / "data" / name / "meta.json").write_text("{}")
+
+
+def calls_of(folder):
+    return [line.split() for line in (folder / "calls").read_text().splitlines()]
+
+
 @pytest.mark.parametrize("script", ["train.sh", "test.sh"])
 def test_missing_datasets_are_named_with_address_place_and_next_command(checkout, script):
     status, _, err = bash(checkout, f"bash {script}")
@@ -50,12 +60,11 @@ def test_missing_datasets_are_named_with_address_place_and_next_command(checkout
 
 
 def test_a_missing_checkpoint_is_named_with_the_next_command(checkout):
-    for name in ("visa", "mvtec"):
-        (checkout / "data" / name).mkdir()
-        (checkout / "data" / name / "meta.json").write_text("{}")
+    with_data(checkout)
     status, _, err = bash(checkout, "bash test.sh")
     assert status == 2 and err.count("\n") == 1
-    assert "./checkpoints/filo_visa/filo.safetensors does not exist: make it by 'bash train.sh'" in err
+    assert "./checkpoints/filo_visa/filo.safetensors" in err and "./checkpoints/filo_train_on_visa.pth" in err
+    assert "'bash train.sh'" in err and "checkpoints/README.md" in err
 
 
 def test_the_scripts_pass_only_flags_that_the_programs_have(checkout):
@@ -83,6 +92,81 @@ def test_the_scripts_pass_only_flags_that_the_programs_have(checkout):
     assert [(c["--dataset"], c["--aug_rate"]) for c in trained] == [("visa", "0"), ("mvtec", "0.2")]
     tested = [dict(zip(call[1::2], call[2::2], strict=True)) for call in calls if call[0] == "test.py"]
     assert [c["--ckpt_path"].split("/")[2] for c in tested] == ["filo_visa", "filo_mvtec"]  # never its own
+
+
+def test_the_published_files_are_tested_with_their_detectors_and_descriptions(checkout):
+    with_data(checkout)
+    (checkout / "checkpoints").mkdir()
+    for kind in ("filo", "grounding"):
+        for name in ("mvtec", "visa"):
+            (checkout / "checkpoints" / f"{kind}_train_on_{name}.pth").touch()
+    (checkout / "prompts").mkdir()
+    (checkout / "prompts" / "official_visa.json").touch()
+    status, out, err = bash(checkout, "bash test.sh", PYTHON=str(stand_in(checkout)))
+    assert status == 0, err
+    mvtec, visa = (dict(zip(c[1::2], c[2::2], strict=True)) for c in calls_of(checkout))
+    assert mvtec["--dataset"] == "mvtec" and mvtec["--ckpt_path"].endswith("filo_train_on_visa.pth")
+    assert mvtec["--grounded_checkpoint"].endswith("grounding_train_on_visa.pth")
+    assert mvtec["--detector"] == "groundingdino" and "--prompts" not in mvtec
+    assert "import_official.py" in out  # for the one whose descriptions are missing
+    assert visa["--ckpt_path"].endswith("filo_train_on_mvtec.pth")
+    assert visa["--prompts"] == "./prompts/official_visa.json"
+
+
+def test_without_weights_of_a_detector_the_test_goes_without_and_says_so(checkout):
+    with_data(checkout)
+    (checkout / "checkpoints").mkdir()
+    for name in ("mvtec", "visa"):
+        (checkout / "checkpoints" / f"filo_train_on_{name}.pth").touch()
+    status, out, err = bash(checkout, "bash test.sh", PYTHON=str(stand_in(checkout)))
+    assert status == 0, err
+    assert "grounding_train_on_visa.pth is not there" in out
+    assert all("none" in call and "--grounded_checkpoint" not in call for call in calls_of(checkout))
+    script = (checkout / "test.sh").read_text().replace("DETECTOR=auto", "DETECTOR=cached")
+    (checkout / "test.sh").write_text(script.replace("BERT= ", "BERT=words.txt "))
+    assert bash(checkout, "bash test.sh", PYTHON=str(stand_in(checkout)))[0] == 0
+    last = calls_of(checkout)[-1]
+    assert last[last.index("--detector") + 1] == "cached" and last[last.index("--bert") + 1] == "words.txt"
+
+
+def test_the_ablation_trains_seven_times_and_tests_every_row(checkout):
+    with_data(checkout)
+    fake = stand_in(checkout)
+    (checkout / "checkpoints").mkdir()
+    for boxes, rows in ((False, 7), (True, 9)):
+        (checkout / "calls").unlink(missing_ok=True)
+        if boxes:
+            (checkout / "checkpoints" / "grounding_train_on_visa.pth").touch()
+        status, _, err = bash(checkout, "bash ablate.sh", PYTHON=str(fake))
+        assert status == 0, err
+        calls = calls_of(checkout)
+        trained, tested = ([c for c in calls if c[0] == name] for name in ("train.py", "test.py"))
+        parts = [c[c.index("--without") + 1 :] if "--without" in c else [] for c in trained]
+        assert parts == [
+            ["descriptions", "template", "shapes", "scales"],
+            ["template", "shapes", "scales"],
+            ["descriptions", "shapes", "scales"],
+            ["shapes", "scales"],
+            ["scales"],
+            ["shapes"],
+            [],
+        ]
+        assert len(tested) == rows
+        assert len({c[c.index("--save_path") + 1] for c in tested}) == rows
+        assert sum("--grounded_checkpoint" in c for c in tested) == (5 if boxes else 0)
+        assert calls[-1][:2] == ["-m", "filo.compare"]
+        assert " ".join(calls[-1]).count("=./checkpoints/ablation/") == rows
+
+
+def test_the_ablation_goes_on_where_it_stopped(checkout):
+    with_data(checkout)
+    for name in ("states", "described"):
+        (checkout / "checkpoints" / "ablation" / name / "plain").mkdir(parents=True)
+        (checkout / "checkpoints" / "ablation" / name / "filo.safetensors").touch()
+    (checkout / "checkpoints" / "ablation" / "states" / "plain" / "results.json").touch()
+    assert bash(checkout, "bash ablate.sh", PYTHON=str(stand_in(checkout)))[0] == 0
+    calls = calls_of(checkout)
+    assert sum(call[0] == "train.py" for call in calls) == 5 and sum(c[0] == "test.py" for c in calls) == 6
 
 
 def test_the_environment_is_made_once_and_anew_when_requirements_change(checkout):

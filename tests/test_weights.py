@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from filo.weights import read_weights
 from filo.errors import InputError
+from filo.weights import MARKS, find_kind, read_tensors, read_weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning"),
@@ -97,6 +97,27 @@ def test_other_floats_become_float32_and_whole_numbers_stay(dtype, tmp_path):
         found = read_weights(tmp_path / name)
         assert found["a"].dtype == torch.float32 and torch.equal(found["a"], weights["a"].float())
         assert found["n"].dtype == torch.int64 and found["n"].item() == 2**40 + 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", SAVERS)
+def test_tensors_can_be_had_as_they_are(name, dtype, tmp_path):
+    weights = {"a": torch.randn(3, 2).to(dtype), "n": torch.tensor([7])}
+    SAVERS[name](weights, tmp_path / name)
+    found = read_tensors(tmp_path / name)
+    assert found["a"].dtype == dtype and torch.equal(found["a"], weights["a"])
+    assert found["n"].dtype == torch.int64
+
+
+def test_a_tensor_named_with_and_without_prefix_is_refused(tmp_path):
+    torch.save({"module.a": torch.ones(1), "a": torch.zeros(1)}, tmp_path / "a.pt")
+    assert "twice, with and without `module.`" in message(tmp_path / "a.pt")
+
+
+def test_names_tell_the_kind():
+    assert [find_kind([*marks, "other"]) for marks in MARKS.values()] == ["published", "trained", "clip"]
+    assert find_kind(openai_weights()) == find_kind(iter(MARKS["clip"])) == "clip"
+    assert find_kind([]) is find_kind(["logit_scale"]) is None
 
 
 @pytest.mark.parametrize("name", ["a.pt", "a.traced.pt", "a.scripted.pt"])

@@ -1,6 +1,7 @@
 """How a frozen CLIP is made: model name, weights, image size and activation -> `CLIP`."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import open_clip
@@ -13,7 +14,7 @@ from filo.clip.build import build_model, read_config
 from filo.clip.text import TextTower
 from filo.clip.vision import VisionTower
 from filo.errors import InputError
-from filo.weights import fingerprint, read_weights
+from filo.weights import find_kind, fingerprint, read_weights
 
 ACTIVATIONS = ("gelu", "quick_gelu")
 DRAWN = "drawn:"
@@ -48,14 +49,21 @@ class CLIP(nn.Module):
 
 
 def load_clip(
-    name: str, pretrained: str, image_size: int, activation: str = "gelu", device: str | torch.device = "cpu"
+    name: str,
+    pretrained: str,
+    image_size: int,
+    activation: str = "gelu",
+    device: str | torch.device = "cpu",
+    *,
+    weights: dict[str, Tensor] | None = None,
 ) -> CLIP:
     """Load a plain ViT of open_clip, resized to square images of `image_size` pixels.
 
     `name` is a model name of open_clip or a path to a JSON file in the form of its model configs.
     `pretrained` is a weights tag of open_clip (downloaded once, then cached), a local file (safetensors,
     OpenAI's archive, a state dict; images are then normalised as OpenAI's), or `drawn:SEED` for weights
-    drawn from a seed, which know nothing and are for tests and timing. `activation` is `gelu` or
+    drawn from a seed, which know nothing and are for tests and timing. With `weights` nothing is looked for:
+    they are taken as they are, and `pretrained` just says where they come from. `activation` is `gelu` or
     `quick_gelu`; it is never left to open_clip, whose versions differ in their choice.
 
     Raises:
@@ -73,14 +81,24 @@ def load_clip(
         )
     with torch.device("meta"):  # values would only be overwritten; drawing them takes long
         model = build_model(name, config, image_size, activation)
-    weights, mean, std = _find_weights(name, config, pretrained)
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    if weights is None:
+        weights, mean, std = find_weights(name, config, pretrained)
     model = model.to_empty(device="cpu")
     _fill(model, dict(weights), f"{name} with weights {pretrained}")
     return CLIP(model, fingerprint(weights), mean, std).to(device)
 
 
-def _find_weights(name: str, config: dict, pretrained: str) -> tuple[dict[str, Tensor], tuple, tuple]:
-    """Give the weights at their native size, and the mean and standard deviation of their images."""
+def find_weights(
+    name: str, config: dict, pretrained: str, read: Callable[[Path], dict[str, Tensor]] = read_weights
+) -> tuple[dict[str, Tensor], tuple, tuple]:
+    """Give the weights at their native size, and the mean and standard deviation of their images.
+
+    `name`, its `config` and `pretrained` are as in `load_clip`; `read` opens the file they lead to.
+
+    Raises:
+        InputError: there are none, or the file holds something else.
+    """
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
     if pretrained.startswith(DRAWN):
         return draw_weights(name, config, pretrained.removeprefix(DRAWN)), mean, std
@@ -89,7 +107,13 @@ def _find_weights(name: str, config: dict, pretrained: str) -> tuple[dict[str, T
         if not Path(pretrained).exists() and not Path(pretrained).suffix:
             known = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags"
             raise InputError(f"{pretrained!r} is neither a file nor a weights tag ({known})")
-        return read_weights(Path(pretrained)), mean, std
+        weights = read(Path(pretrained))
+        if find_kind(weights) in ("published", "trained"):
+            raise InputError(
+                f"{pretrained} holds a FiLo, which belongs to --ckpt_path; a published one brings its CLIP "
+                "with it, which `python -m filo.checkpoint convert` writes as a file for --clip_pretrained"
+            )
+        return weights, mean, std
     tag = open_clip.get_pretrained_cfg(name, pretrained)
     try:
         path = open_clip.download_pretrained(tag)
@@ -101,7 +125,7 @@ def _find_weights(name: str, config: dict, pretrained: str) -> tuple[dict[str, T
             "--clip_pretrained PATH (CLIP_PRETRAINED at the top of train.sh), then run this again; "
             "`bash demo.sh` needs no download"
         ) from error
-    return read_weights(Path(path)), tuple(tag.get("mean", mean)), tuple(tag.get("std", std))
+    return read(Path(path)), tuple(tag.get("mean", mean)), tuple(tag.get("std", std))
 
 
 def _address(tag: dict) -> str:

@@ -13,6 +13,7 @@ from filo.clip.load import CLIP
 from filo.clip.text import PromptTree
 from filo.clip.vision import ImageFeatures, check_taps
 from filo.errors import InputError
+from filo.grounding.boxes import Boxes, locate, map_weights
 from filo.losses import dice_loss, focal_loss, squared_dice_loss
 from filo.methods.filo_config import FiLoConfig
 from filo.mmci import MultiShapeConv, to_grid
@@ -52,17 +53,20 @@ class FiLo(nn.Module):
         C, D, taps = clip.vision_width, clip.embed_dim, len(config.features_list)
         self.clip, self.config, self.texts = clip, config, dict(texts)
         self.linear_heads = nn.ModuleList(nn.Linear(C, D) for _ in range(taps))
-        self.mmci_heads = nn.ModuleList(MultiShapeConv(C, D, config.mmci_shapes) for _ in range(taps - 1))
-        self.normal_prompt = LearnablePrompt(config.n_ctx, D, clip.text_width)
-        self.abnormal_prompt = LearnablePrompt(config.n_ctx, D, clip.text_width)
+        heads = taps - 1 if config.mmci_shapes else 0
+        self.mmci_heads = nn.ModuleList(MultiShapeConv(C, D, config.mmci_shapes) for _ in range(heads))
+        prompt = (config.n_ctx, D, clip.text_width)
+        self.normal_prompt = LearnablePrompt(*prompt) if config.learned_template else None
+        self.abnormal_prompt = LearnablePrompt(*prompt) if config.learned_template else None
         self.adapter = Adapter(D, config.adapter_bias, config.adapter_residual)
         self._trees: dict[tuple[str, ...], PromptTree] = {}
 
     def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
         """The trained part by learning rate: `decoder` and `prompts` in stage 1, `adapter` in stage 2."""
+        prompts = [prompt for prompt in (self.normal_prompt, self.abnormal_prompt) if prompt is not None]
         return {
             "decoder": [*self.linear_heads.parameters(), *self.mmci_heads.parameters()],
-            "prompts": [*self.normal_prompt.parameters(), *self.abnormal_prompt.parameters()],
+            "prompts": [parameter for prompt in prompts for parameter in prompt.parameters()],
             "adapter": [*self.adapter.parameters()],
         }
 
@@ -114,8 +118,8 @@ class FiLo(nn.Module):
         for key in dict.fromkeys(wanted):
             rows = [i for i, other in enumerate(wanted) if other == key]
             texts = self._texts_of(key[0])
-            normal = self._mean_feature(texts.normal, self.normal_prompt(unit[rows]))
-            abnormal = self._mean_feature(texts.abnormal_at(key[1]), self.abnormal_prompt(unit[rows]))
+            normal = self._mean_feature(texts.normal, self.normal_prompt, unit[rows])
+            abnormal = self._mean_feature(texts.abnormal_at(key[1]), self.abnormal_prompt, unit[rows])
             index = torch.tensor(rows, device=pair.device)
             pair = pair.index_copy(0, index, torch.stack([normal, abnormal], dim=1))
         if self.config.joint_norm:
@@ -127,12 +131,14 @@ class FiLo(nn.Module):
             raise InputError(f"no texts for the class {class_name!r}; known: {', '.join(self.texts)}")
         return self.texts[class_name]
 
-    def _mean_feature(self, texts: tuple[str, ...], ctx: Tensor) -> Tensor:
-        """Encode texts behind `ctx` (B, n_ctx, T); normalise, average, normalise: (B, D)."""
+    def _mean_feature(self, texts: tuple[str, ...], prompt: LearnablePrompt | None, image: Tensor) -> Tensor:
+        """Encode texts behind what `prompt` makes of the images; normalise, average, normalise: (B, D)."""
         if texts not in self._trees:
-            self._trees[texts] = self.clip.text.grow(texts, self.config.n_ctx)
-        features = self.clip.text(self._trees[texts].to(ctx.device), ctx)  # (B, K, D)
-        return F.normalize(F.normalize(features, dim=-1).mean(1), dim=-1)
+            self._trees[texts] = self.clip.text.grow(texts, self.config.n_ctx if prompt else 0)
+        ctx = prompt(image) if prompt else None
+        features = self.clip.text(self._trees[texts].to(image.device), ctx)  # (B, K, D), B is 1 without ctx
+        mean = F.normalize(F.normalize(features, dim=-1).mean(1), dim=-1)
+        return mean.expand(len(image), -1)
 
     def global_feature(self, features: ImageFeatures, adapted: bool) -> Tensor:
         """The image's global feature g, L2-normalised, (B, D); it also feeds the learnable prompts."""
@@ -149,7 +155,7 @@ class FiLo(nn.Module):
         ]
         mmci = [
             self._mmci_probabilities(head, tap[:, 1:], text)
-            for head, tap in zip(self.mmci_heads, features.vv, strict=True)
+            for head, tap in zip(self.mmci_heads, features.vv[: len(self.mmci_heads)], strict=True)
         ]
         return linear + mmci
 
@@ -189,14 +195,31 @@ class FiLo(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, images: Tensor, class_names: Sequence[str], positions: Sequence[Sequence[int]] | None = None
+        self,
+        images: Tensor,
+        class_names: Sequence[str],
+        positions: Sequence[Sequence[int]] | None = None,
+        boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score a batch of images (B, 3, S, S), each of its own class and positions (none: not known)."""
+        """Score a batch of images (B, 3, S, S), each of its own class.
+
+        An image's boxes, if a detector has looked at it, name its position, unless `positions` do, and weight
+        its map (section 3.3).
+        """
+        side, rules = self.clip.image_size, self.config.boxes
+        if boxes is not None:
+            phrases = [self._texts_of(name).phrases for name in class_names]
+            places = [locate(*each, side, rules) for each in zip(boxes, phrases, strict=True)]
+            positions = positions or [[] if position is None else [position] for _, position in places]
         features = self.image_features(images)
         image = self.global_feature(features, adapted=True)
         text = self.text_features(image, class_names, positions)
-        maps = self.anomaly_map(self.probability_maps(features, text))
-        return Prediction(self.image_scores(image, text, maps), maps)
+        maps = weighted = self.anomaly_map(self.probability_maps(features, text))
+        if boxes is not None:
+            weights = [torch.from_numpy(map_weights(corners, side, rules)) for corners, _ in places]
+            weighted = maps * torch.stack(weights).to(maps)
+        peaks = maps if rules.peak_before_weighting else weighted
+        return Prediction(self.image_scores(image, text, peaks), weighted)
 
     # training
 

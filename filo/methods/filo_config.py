@@ -10,23 +10,32 @@ reading taken here stands beside the field. All differences that are known, and 
      4 tapped levels           aliased_taps               16 abnormal texts          templates
      5 first V-V layer         after the first tap, both  17 position in training    all nine in both
      6 image score             image_score                18 scale of text features  joint_norm
-     7 max M before the boxes  with the detector          19 learning rates          same; flags of train.py
+     7 max M before the boxes  boxes                      19 learning rates          same; flags of train.py
      8 Gaussian                blur_kernel, blur_sigma    20 mosaics                 --aug_rate, mosaic_label
-     9 order in eq. 4          linear: the same           21 detector                with the detector
-    10 factor outside boxes    with the detector          22 results                 README
-    11 adapter                 adapter_bias, _residual    23 text threshold          with the detector
+     9 order in eq. 4          linear: the same           21 detector                --grounded_checkpoint
+    10 factor outside boxes    boxes                      22 results                 README
+    11 adapter                 adapter_bias, _residual    23 text threshold          --text_threshold
     12 global loss             global_loss                24 activation              activation
 
-Beside these, `share_descriptions_by_name` is a quirk of the program. What is marked "with the detector"
-becomes a field when there is one; without boxes both ways are the same. Numbers 5, 17 and 19 have one value
-in both, so there is nothing to switch. The paper does not speak of mosaics; both presets make them.
+Beside these, `share_descriptions_by_name` is a quirk of the program. Number 21 is a matter of weights: the
+program's were fine-tuned on the auxiliary dataset. Number 23: the program takes the box threshold for both;
+the defaults are the same. Numbers 5, 17 and 19 have one value in both, so there is nothing to switch. The
+paper does not speak of mosaics; both presets make them.
+
+`ablate` switches off the parts that tables 2 to 4 of the paper vary.
 """
 
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from operator import index
 from typing import Literal, get_args, get_origin
 
+from torch import Tensor
+
 from filo.errors import InputError
+from filo.grounding.boxes import PRESETS as BOX_PRESETS
+from filo.grounding.boxes import BoxRules
 from filo.mmci import SHAPES
 
 
@@ -48,7 +57,7 @@ class FiLoConfig:
     aliased_taps: bool = True  # stored tensors are altered by later blocks (`filo.clip.vision`)
 
     # heads and maps
-    mmci_shapes: tuple[tuple[int, int], ...] = SHAPES
+    mmci_shapes: tuple[tuple[int, int], ...] = SHAPES  # none: no MMCI heads
     # `features`: one softmax over the sum | `probabilities`: eq. 2, one each
     mmci_combine: Literal["features", "probabilities"] = "features"
     softmax_at: Literal["image", "grid"] = "image"  # after enlarging | eq. 2, before it
@@ -61,6 +70,8 @@ class FiLoConfig:
     # texts
     templates: str = "official"  # set of prompts/templates.json
     share_descriptions_by_name: bool = True  # as official: macaroni1 is described as macaroni2
+    described: bool = True  # False: the general states alone, without the class's own descriptions
+    learned_template: bool = True  # False: the same words before every text, whatever the image
     joint_norm: bool = True  # divide [F_n, F_a] by the pair's norm: the temperature becomes 100 / sqrt(2)
 
     # global feature and image score
@@ -68,6 +79,9 @@ class FiLoConfig:
     adapter_residual: bool = True
     # `cosine`: (g.F_a + max M) / 2 | `softmax`: eq. 1, softmax(g.F / 0.07) + max M
     image_score: Literal["cosine", "softmax"] = "cosine"
+
+    # boxes of a detector, if there is one: which count, what they say of position and map
+    boxes: BoxRules = BOX_PRESETS["official"]
 
     # training
     dice_over: Literal["rows", "image"] = "rows"  # every pixel row by itself | all pixels of an image
@@ -95,12 +109,15 @@ class FiLoConfig:
         odd = [side % 2 == 1 for shape in self.mmci_shapes for side in shape]
         wrong = {
             "n_ctx": self.n_ctx < 1,
-            "mmci_shapes": not odd or not all(odd),
+            "mmci_shapes": not all(odd),
             "blur_kernel": self.blur_kernel < 1 or self.blur_kernel % 2 == 0,
             "blur_sigma": not 0 < self.blur_sigma < float("inf"),
+            "boxes": not 0 <= self.boxes.outside_weight <= 1,
         }
         if bad := [name for name, is_wrong in wrong.items() if is_wrong]:
-            raise InputError(f"{bad[0]} {getattr(self, bad[0])!r}: wanted above zero, kernel sides odd")
+            raise InputError(
+                f"{bad[0]} {getattr(self, bad[0])!r}: wanted above zero, kernel sides odd, weights up to 1"
+            )
 
 
 PRESETS = {
@@ -117,6 +134,7 @@ PRESETS = {
         adapter_bias=True,
         adapter_residual=False,
         image_score="softmax",
+        boxes=BOX_PRESETS["paper"],
         dice_over="image",
         dice_form="squared",
         local_loss="mean",
@@ -134,9 +152,9 @@ def config_from_dict(values: dict) -> FiLoConfig:
     """
     if not isinstance(values, dict):
         raise InputError(f"the config is a {type(values).__name__}, wanted an object of names and values")
-    known = {field.name for field in fields(FiLoConfig)}
-    if odd := known ^ values.keys():
-        raise InputError(f"the checkpoint's config and this version's differ in: {', '.join(sorted(odd))}")
+    _require_fields(values, FiLoConfig)
+    if isinstance(values["boxes"], dict):
+        values = {**values, "boxes": _boxes_from_dict(values["boxes"])}
     try:
         taps = tuple(index(layer) for layer in values["features_list"])
         shapes = tuple((index(height), index(width)) for height, width in values["mmci_shapes"])
@@ -148,8 +166,60 @@ def config_from_dict(values: dict) -> FiLoConfig:
     return FiLoConfig(**{**values, "features_list": taps, "mmci_shapes": shapes})
 
 
+def _boxes_from_dict(values: dict) -> BoxRules:
+    _require_fields(values, BoxRules)
+    for field in fields(BoxRules):
+        if type(values[field.name]) is not type(field.default):
+            raise InputError(
+                f"{field.name} of boxes is {values[field.name]!r}, wanted {type(field.default).__name__}"
+            )
+    return BoxRules(**values)
+
+
+def _require_fields(values: dict, kind: type) -> None:
+    if odd := {field.name for field in fields(kind)} ^ values.keys():
+        raise InputError(f"the checkpoint's config and this version's differ in: {', '.join(sorted(odd))}")
+
+
 def preset_name(config: FiLoConfig) -> str:
     """Name the preset whose quirks a config has; sizes do not count."""
     sizes = {"features_list": config.features_list, "n_ctx": config.n_ctx}
     names = [name for name, preset in PRESETS.items() if replace(preset, **sizes) == config]
     return names[0] if names else "custom"
+
+
+def ablate(config: FiLoConfig, parts: Iterable[str]) -> FiLoConfig:
+    """Switch off some of `ABLATIONS`.
+
+    Shapes are the kernels 1x5 and 5x1, scales the square ones; without both there is no MMCI head.
+    """
+    for part in parts:
+        config = replace(config, **ABLATIONS[part](config))
+    return config
+
+
+ABLATIONS: dict[str, Callable[[FiLoConfig], dict]] = {
+    "grounding": lambda c: {"boxes": replace(c.boxes, outside_weight=1.0)},
+    "position": lambda c: {"boxes": replace(c.boxes, name_position=False)},
+    "shapes": lambda c: {"mmci_shapes": tuple((h, w) for h, w in c.mmci_shapes if h == w)},
+    "scales": lambda c: {"mmci_shapes": tuple((h, w) for h, w in c.mmci_shapes if h != w)},
+    "descriptions": lambda c: {"described": False},
+    "template": lambda c: {"learned_template": False},
+}
+AT_TEST_ONLY = ("grounding", "position")  # training has no boxes
+
+
+def part_of_state(state: Mapping[str, Tensor], trained: FiLoConfig, config: FiLoConfig) -> dict[str, Tensor]:
+    """Pick what a model of `config`, an ablation of `trained`, has of its tensors, under the names it has."""
+    part = {}
+    for name, tensor in state.items():
+        if name.startswith(("normal_prompt.", "abnormal_prompt.")) and not config.learned_template:
+            continue
+        if match := re.fullmatch(r"(mmci_heads\.\d+\.branches)\.(\d+)\.(\w+)", name):
+            branches, number, kind = match.groups()
+            shape = trained.mmci_shapes[int(number)]
+            if shape not in config.mmci_shapes:
+                continue
+            name = f"{branches}.{config.mmci_shapes.index(shape)}.{kind}"
+        part[name] = tensor
+    return part
