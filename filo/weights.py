@@ -57,9 +57,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         weights = _read(path)
     except (pickle.UnpicklingError, LookupError, EOFError) as error:
         # their own texts say nothing, or advise to load the file without this guard
-        raise InputError(
-            f"{path} is no weights file: cut off, or it holds more than tensors (nothing else is ever loaded)"
-        ) from error
+        raise InputError(_explain_refusal(path, str(error))) from error
     except Exception as error:  # a broken file fails in as many ways as it has bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path} cannot be read as weights (is it complete?): {reason}") from error
@@ -68,6 +66,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if len(bare) < len(weights):
         raise InputError(f"{path} names a tensor twice, with and without `module.`: which one is meant?")
     return bare
+
+
+def _explain_refusal(path: Path, reason: str) -> str:
+    if "mmengine" not in reason:
+        return (
+            f"{path} is no weights file: cut off, or it holds more than tensors (nothing else is ever loaded)"
+        )
+    return (
+        f"{path} is a training checkpoint of MMEngine, which holds Python objects beside the weights: strip "
+        f"it by MMDetection's `python tools/model_converters/publish_model.py {path} OUT.pth` (from PyTorch "
+        "2.6 on with TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1 before it) and give the file it writes"
+    )
 
 
 def _read(path: Path) -> dict[str, Tensor]:

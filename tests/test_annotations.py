@@ -350,6 +350,15 @@ def test_an_anomalous_image_without_a_mask_is_refused(annotate, root):
     assert status == 2 and "1 anomalous images" in err and "nut/1.png" in err
 
 
+def test_an_image_that_other_programs_turn_is_refused(annotate, root):
+    image = Image.open(root / "nut" / "0.png")
+    exif = image.getexif()
+    exif[0x0112] = 6  # a quarter turn
+    image.save(root / "nut" / "0.png", exif=exif)
+    status, _, err = annotate()
+    assert status == 2 and "nut/0.png is stored turned" in err and len(err.splitlines()) == 1
+
+
 def test_a_dataset_without_a_marked_defect_is_refused(annotate, root):
     for mask in root.glob("*/*_mask.png"):
         Image.new("L", (8, 6)).save(mask)

@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+import sys
+import types
 import zipfile
 
 import pytest
@@ -11,6 +13,7 @@ from torch import nn
 
 from filo.errors import InputError
 from filo.weights import MARKS, find_kind, read_tensors, read_weights
+from tests.trees import complaint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning"),
@@ -278,3 +281,14 @@ def test_a_renamed_file_is_refused_when_its_ending_lies(tmp_path):
     torch.save(openai_weights(), tmp_path / "a.pt")
     shutil.copy(tmp_path / "a.pt", tmp_path / "b.safetensors")
     message(tmp_path / "b.safetensors")
+
+
+def test_a_training_checkpoint_of_mmengine_names_the_tool_that_strips_it(tmp_path, monkeypatch):
+    module = types.ModuleType("mmengine.logging")
+    history = type("HistoryBuffer", (), {"__module__": "mmengine.logging"})
+    module.HistoryBuffer = history
+    for name in ("mmengine", "mmengine.logging"):
+        monkeypatch.setitem(sys.modules, name, module)
+    torch.save({"state_dict": {"a": torch.zeros(1)}, "message_hub": history()}, tmp_path / "epoch.pth")
+    message = complaint(lambda: read_weights(tmp_path / "epoch.pth"))
+    assert "publish_model.py" in message and "epoch.pth" in message

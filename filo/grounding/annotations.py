@@ -31,6 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL.ExifTags import Base
 from tqdm import tqdm
 
 from filo import options
@@ -106,7 +107,17 @@ def prepare_folder(folder: Path, overwrite: bool) -> None:
 
 
 def read_picture(meta: Meta, entry: Entry, general: str, min_area: float, merge_distance: float) -> Picture:
+    """Find the boxes of one image.
+
+    Raises:
+        InputError: image or mask cannot be read, or the image asks to be turned before it is looked at.
+    """
     image = open_image(entry.image)
+    if image.getexif().get(Base.Orientation, 1) != 1:
+        raise InputError(
+            f"{entry.image} is stored turned (EXIF orientation): MMDetection turns it back, which its mask "
+            "and boxes do not follow; save it upright"
+        )
     mask = np.zeros((image.height, image.width), bool)
     if entry.mask is not None:
         mask = np.asarray(open_mask(entry.mask, image.size)) > 0

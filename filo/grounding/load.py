@@ -48,7 +48,10 @@ def load_detector(
     settings = read_config(config)
     state = None if weights.startswith(DRAWN) else _read_state(Path(weights))
     if state is not None and find_form(state) == "mmdetection":
-        state = to_original(state)
+        try:
+            state = to_original(state)
+        except InputError as error:
+            raise InputError(f"{weights}: {error}") from error
         settings["dec_pred_bbox_embed_share"] = False  # MMDetection trains a box head for every layer
     seed = weights.removeprefix(DRAWN) if state is None else "0"
     model = _build(settings, config, bert, seed)
