@@ -57,6 +57,9 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument_group("grounding: where anomalies are looked for").add_argument
     options.add_detector_options(add)
 
+    add = parser.add_argument_group("speed: what is exact at fp32, and what is not").add_argument
+    options.add_speed_options(add)
+
     add = parser.add_argument_group("run: where and how it runs").add_argument
     add(
         "--save_path",
@@ -87,6 +90,7 @@ def main() -> None:
     clip = load_trained_clip(
         args.ckpt_path, checkpoint, args.clip_model, args.clip_pretrained, args.image_size, device
     )
+    options.set_speed(args, clip, device)
     if clip.image_size != checkpoint.clip["image_size"]:
         trained = checkpoint.clip["image_size"]
         print(f"note: tested at {clip.image_size} pixels, trained at {trained}", file=sys.stderr)

@@ -8,7 +8,6 @@ which is the one that holds anomalies; evaluate on another dataset.
 
 import argparse
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,8 +20,10 @@ from tqdm import tqdm
 from filo import logs, options
 from filo.checkpoint import epoch_path, save_checkpoint
 from filo.clip.load import load_clip
+from filo.clip.vision import ImageFeatures
 from filo.datasets import AnomalyDataset, Batch, iterate, shuffled
 from filo.errors import InputError, exit_clearly
+from filo.features import FrozenFeatures, open_features
 from filo.files import link_or_copy, sha256_of
 from filo.meta import read_meta
 from filo.methods.filo import FiLo
@@ -63,6 +64,10 @@ def parse_args() -> argparse.Namespace:
     add("--decoder_learning_rate", type=options.rate, default=1e-4, help="of the linear and MMCI heads")
     add("--adapter_learning_rate", type=options.rate, default=1e-5, help="of the adapter")
 
+    add = parser.add_argument_group("speed: what is exact at fp32, and what is not").add_argument
+    options.add_speed_options(add)
+    options.add_feature_options(add)
+
     add = parser.add_argument_group("run: where and how it runs").add_argument
     add("--save_path", type=Path, default=Path("./ckpt"), help="folder of this run")
     add("--overwrite", action="store_true", help="throw away the run that the folder holds")
@@ -79,7 +84,8 @@ class Stage:
     number: int
     epochs: int
     parameters: list[dict]
-    loss: Callable[[Batch], Tensor]
+    loss: Callable[[ImageFeatures, Batch], Tensor]
+    tapped: bool  # whether the loss looks at patch tokens
 
 
 def main() -> None:
@@ -89,15 +95,17 @@ def main() -> None:
     torch.manual_seed(args.seed)
     model, dataset = build(args, device)
     logs.start_run(args.save_path, logs.plain(vars(args)))
-    announce(args, model, dataset)
+    epochs = (args.epoch, args.adapter_epoch)
+    logs.announce(args.save_path, len(dataset), epochs, args.keep, model.trained_state())
+    features = open_features(model, dataset, args.cache_features, args.cache_precision)
     prompts = {str(path): sha256_of(path) for path in options.read_prompts(args).files}
     provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256, "prompts": prompts}
     provenance |= {"arguments": logs.plain(vars(args)), "environment": logs.describe_environment(device)}
     for stage in plan(args, model):
-        optimizer = torch.optim.AdamW(stage.parameters, betas=BETAS)
+        optimizer = torch.optim.AdamW(stage.parameters, betas=BETAS, fused=device.type != "mps")
         for epoch in range(1, stage.epochs + 1):
             started = time.perf_counter()
-            loss = train_one_epoch(args, stage, epoch, dataset, optimizer, device)
+            loss = train_one_epoch(args, stage, epoch, features, optimizer, device)
             seconds = round(time.perf_counter() - started, 2)
             line = {"stage": stage.number, "epoch": epoch, "loss": loss, "seconds": seconds}
             logs.append_line(args.save_path / "log.jsonl", line | logs.peak_memory(device))
@@ -116,6 +124,7 @@ def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, Anomaly
     meta.require_masks()
     texts = options.read_texts(args, meta.classes, config)
     clip = load_clip(args.clip_model, args.clip_pretrained, args.image_size, config.activation, device)
+    options.set_speed(args, clip, device)
     if args.aug_rate is None:
         args.aug_rate = PUBLISHED_AUG_RATE.get(args.dataset, 0.0)
     mosaics = {"aug_rate": args.aug_rate, "mosaic_label": config.mosaic_label, "seed": args.seed}
@@ -123,29 +132,18 @@ def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, Anomaly
     return FiLo(clip, config, texts).to(device), dataset
 
 
-def announce(args: argparse.Namespace, model: FiLo, dataset: AnomalyDataset) -> None:
-    """Say what is about to happen and what it will take on disk."""
-    size = sum(t.numel() * t.element_size() for t in model.trained_state().values()) / 1e9
-    files = sum(
-        min(epochs, 1) if args.keep == "last" else epochs for epochs in (args.epoch, args.adapter_epoch)
-    )
-    free = shutil.disk_usage(args.save_path).free / 1e9
-    print(
-        f"{len(dataset)} images, {args.epoch} + {args.adapter_epoch} epochs, "
-        f"{files} checkpoints of {size:.2f} GB into {args.save_path} ({free:.1f} GB free)"
-    )
-    if size * (files + 1) > free:
-        print("warning: the disk may become full; --keep last keeps one checkpoint for each stage")
-
-
 def plan(args: argparse.Namespace, model: FiLo) -> list[Stage]:
     groups = model.trained_parameters()
     rates = {"decoder": args.decoder_learning_rate, "prompts": args.learning_rate}
     first = [{"params": groups[name], "lr": rate} for name, rate in rates.items() if groups[name]]
     second = [{"params": groups["adapter"], "lr": args.adapter_learning_rate}]
+    losses = (
+        lambda features, batch: model.local_loss(features, batch.class_names, batch.masks),
+        lambda features, batch: model.global_loss(features, batch.class_names, batch.labels),
+    )
     return [
-        Stage(1, args.epoch, first, lambda b: model.local_loss(b.images, b.class_names, b.masks)),
-        Stage(2, args.adapter_epoch, second, lambda b: model.global_loss(b.images, b.class_names, b.labels)),
+        Stage(1, args.epoch, first, losses[0], model.needs_taps(1)),
+        Stage(2, args.adapter_epoch, second, losses[1], model.needs_taps(2)),
     ]
 
 
@@ -153,20 +151,22 @@ def train_one_epoch(
     args: argparse.Namespace,
     stage: Stage,
     epoch: int,
-    dataset: AnomalyDataset,
+    features: FrozenFeatures,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> float:
     """Go through the dataset once, in an order of this epoch's own; give the mean loss per image."""
+    dataset = features.dataset
     dataset.epoch = epoch if stage.number == 1 else args.epoch + epoch  # mosaics differ from epoch to epoch
-    order = shuffled(len(dataset), args.seed, stage.number, epoch)
+    order = shuffled(dataset.entries, args.batch_size, args.seed, stage.number, epoch)
     batches = iterate(dataset, args.batch_size, order, options.count_workers(args, device.type))
     total = 0.0
     with tqdm(
         total=len(dataset), desc=f"stage {stage.number} epoch {epoch}", unit="image", disable=None
     ) as bar:
         for step, batch in enumerate(batches, start=1):
-            loss = stage.loss(batch.to(device))
+            seen = features.of(batch, stage.tapped, device)
+            loss = stage.loss(seen, batch.to(device))
             value = loss.item()
             if not math.isfinite(value):
                 raise InputError(

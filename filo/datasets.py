@@ -1,6 +1,6 @@
 """What a method is trained and tested on: one dataset class over any meta.json."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,32 +11,39 @@ from torch.utils.data import DataLoader, Dataset
 
 from filo.errors import InputError
 from filo.meta import Entry, Meta
-from filo.transforms import image_tensor, mask_tensor, mosaic, open_image, open_mask
+from filo.transforms import image_size, image_tensor, mask_tensor, mosaic, open_image, open_mask
 
 
 class Sample(NamedTuple):
-    """One item, ready for CLIP: image (3, S, S), mask (S, S) boolean."""
+    """One item, ready for CLIP: image (3, S, S), None if its features are kept; mask (S, S) boolean."""
 
-    image: Tensor
+    image: Tensor | None
     mask: Tensor
     label: int
     index: int
+    is_mosaic: bool = False
 
 
 class Batch(NamedTuple):
-    """Several items, each of its own class: images (B, 3, S, S), masks (B, S, S) boolean, labels (B,)."""
+    """Several items, each of its own class: masks (B, S, S) boolean, labels (B,), B entries.
+
+    `images` (L, 3, S, S) are those that were read, of the rows `live`: all of them, unless features are kept.
+    `mosaics` are the rows that are put together of several images.
+    """
 
     images: Tensor
     masks: Tensor
     labels: Tensor
     entries: list[Entry]
+    live: list[int]
+    mosaics: frozenset[int]
 
     @property
     def class_names(self) -> list[str]:
         return [entry.class_name for entry in self.entries]
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(*(t.to(device, non_blocking=True) for t in self[:3]), self.entries)
+        return Batch(*(t.to(device, non_blocking=True) for t in self[:3]), *self[3:])
 
 
 class AnomalyDataset(Dataset):
@@ -46,6 +53,8 @@ class AnomalyDataset(Dataset):
     its class, each drawn by first choosing a kind, good ones included, and then an image of it (FiLo's
     augmentation for MVTec). A mosaic keeps the item's own label unless `mosaic_label` is `any`. What is
     drawn depends on seed, `epoch` and index alone, not on workers or order.
+
+    `is_kept` says of which images the features are at hand, so that they need not be read; mosaics are.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class AnomalyDataset(Dataset):
         self.meta, self.side, self.mean, self.std = meta, side, mean, std
         self.aug_rate, self.mosaic_label, self.seed = aug_rate, mosaic_label, seed
         self.epoch = 0
+        self.is_kept: Callable[[Entry], bool] = lambda entry: False
         self.entries = meta.entries
         self.kinds: dict[str, dict[str, list[Entry]]] = {}
         for entry in self.entries:
@@ -76,10 +86,19 @@ class AnomalyDataset(Dataset):
         rng = np.random.default_rng((self.seed, self.epoch, index))
         if self.aug_rate > 0 and rng.random() < self.aug_rate:
             image, mask, label = self._mosaic(entry, rng)
-        else:
-            (image, mask), label = self._open(entry), entry.label
-        tensor = image_tensor(image, self.side, self.mean, self.std)
-        return Sample(tensor, mask_tensor(mask, self.side), label, index)
+            return Sample(self._prepare(image), mask_tensor(mask, self.side), label, index, True)
+        if self.is_kept(entry):
+            mask = open_mask(entry.mask, image_size(entry.image)) if entry.mask else None
+            return Sample(None, mask_tensor(mask, self.side), entry.label, index)
+        image, mask = self._open(entry)
+        return Sample(self._prepare(image), mask_tensor(mask, self.side), entry.label, index)
+
+    def read_image(self, entry: Entry) -> Tensor:
+        """Give an image of the dataset as it is, (3, S, S)."""
+        return self._prepare(open_image(entry.image))
+
+    def _prepare(self, image: Image.Image) -> Tensor:
+        return image_tensor(image, self.side, self.mean, self.std)
 
     def _open(self, entry: Entry) -> tuple[Image.Image, Image.Image | None]:
         image = open_image(entry.image)
@@ -111,17 +130,37 @@ def iterate(
     )
     for items in loader:
         samples = [_unwrap(item) for item in items]
+        live = [row for row, sample in enumerate(samples) if sample.image is not None]
         yield Batch(
-            torch.stack([sample.image for sample in samples]),
+            torch.stack([samples[row].image for row in live]) if live else torch.empty(0),
             torch.stack([sample.mask for sample in samples]),
             torch.tensor([sample.label for sample in samples]),
             [dataset.entries[sample.index] for sample in samples],
+            live,
+            frozenset(row for row, sample in enumerate(samples) if sample.is_mosaic),
         )
 
 
-def shuffled(length: int, *key: int) -> list[int]:
-    """Give a permutation of 0..length - 1 that depends on the numbers in `key` alone."""
-    return np.random.default_rng(key).permutation(length).tolist()
+def shuffled(entries: Sequence[Entry], batch_size: int, *key: int) -> list[int]:
+    """Give an order of all indices that depends on the numbers in `key` alone.
+
+    Taken in batches, images of one class come together as far as they fill one, since they share their texts;
+    what remains of the classes is mixed.
+    """
+    rng = np.random.default_rng(key)
+    order = rng.permutation(len(entries)).tolist()
+    if batch_size == 1:
+        return order
+    of_class: dict[str, list[int]] = {}
+    for index in order:
+        of_class.setdefault(entries[index].class_name, []).append(index)
+    full = [len(each) - len(each) % batch_size for each in of_class.values()]
+    rest = [i for each, end in zip(of_class.values(), full, strict=True) for i in each[end:]]
+    rest = [rest[i] for i in rng.permutation(len(rest))]
+    grouped = [i for each, end in zip(of_class.values(), full, strict=True) for i in each[:end]] + rest
+    batches = [grouped[i : i + batch_size] for i in range(0, len(grouped), batch_size)]
+    last = [batches.pop()] if len(batches[-1]) < batch_size else []
+    return [i for b in [batches[k] for k in rng.permutation(len(batches))] + last for i in b]
 
 
 class _Guarded(Dataset):

@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -126,6 +128,21 @@ def start_run(folder: Path, arguments: dict) -> None:
 
 def _files_of_a_run(folder: Path) -> list[Path]:
     return [path for pattern in RUN_FILES for path in sorted(folder.glob(pattern))]
+
+
+def announce(
+    folder: Path, images: int, epochs: Sequence[int], keep: str, state: Mapping[str, torch.Tensor]
+) -> None:
+    """Say what training is about to do and what it will take on disk; `keep` is `all` or `last`."""
+    size = sum(t.numel() * t.element_size() for t in state.values()) / 1e9
+    files = sum(min(count, 1) if keep == "last" else count for count in epochs)
+    free = shutil.disk_usage(folder).free / 1e9
+    print(
+        f"{images} images, {' + '.join(map(str, epochs))} epochs, {files} checkpoints of {size:.2f} GB into "
+        f"{folder} ({free:.1f} GB free)"
+    )
+    if size * (files + 1) > free:
+        print("warning: the disk may become full; --keep last keeps one checkpoint for each stage")
 
 
 def append_line(path: Path, record: dict) -> None:

@@ -6,7 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
+from filo.errors import InputError
 from filo.grounding.boxes import Thresholds
+from filo.precision import DTYPES, is_native
 from filo.prompts import ClassTexts, PromptBook, find_prompt_file
 
 
@@ -37,6 +41,36 @@ def add_prompt_option(add: Callable) -> None:
 def add_run_options(add: Callable) -> None:
     add("--device", help="cuda, cuda:1, cpu, mps (default: CUDA's first, or the CPU)")
     add("--workers", type=count, help="processes that read images (default: 8 beside a GPU, otherwise none)")
+
+
+def add_speed_options(add: Callable) -> None:
+    add(
+        "--precision",
+        choices=tuple(DTYPES),
+        default="fp32",
+        help="in which the frozen image tower computes; bf16 and fp16 are faster and change numbers a little",
+    )
+    add("--compile", action="store_true", help="compile the image tower (CUDA only; takes minutes at first)")
+
+
+def add_feature_options(add: Callable) -> None:
+    add("--cache_features", type=Path, help="folder where the frozen features are kept, to be computed once")
+    add("--cache_precision", choices=("fp32", "fp16"), default="fp32", help="fp16: half the disk, rounded")
+
+
+def set_speed(args: argparse.Namespace, clip, device: torch.device) -> None:
+    """Apply `add_speed_options` to a CLIP.
+
+    Raises:
+        InputError: there is nothing to compile for.
+    """
+    if args.compile and device.type != "cuda":
+        raise InputError(f"--compile is for CUDA, this is {device}: leave it out")
+    if not is_native(args.precision, device):
+        print(f"note: {device} only imitates {args.precision}, so fp32 may be faster", file=sys.stderr)
+    clip.set_precision(args.precision)
+    if args.compile:
+        clip.vision.compile()
 
 
 def read_prompts(args: argparse.Namespace) -> PromptBook:

@@ -1,7 +1,8 @@
 """How image and mask files become tensors, one by one or four in a mosaic."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from filo.errors import InputError
 
+T = TypeVar("T")
+
 
 def open_image(path: Path) -> Image.Image:
     """Read an image as RGB.
@@ -17,7 +20,16 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         InputError: it is missing, broken or no image.
     """
-    return _decode(path, "RGB")
+    return _read(path, lambda file: _to_eight_bits(file).convert("RGB"))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Give an image's width and height from its header, pixels unread.
+
+    Raises:
+        InputError: it is missing or no image.
+    """
+    return _read(path, lambda file: file.size)
 
 
 def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
@@ -27,7 +39,7 @@ def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     Raises:
         InputError: it is missing, broken, or of another size.
     """
-    mask = _decode(path, "L")
+    mask = _read(path, lambda file: file.convert("L"))
     if mask.size != size:
         raise InputError(
             f"the mask {path} is {mask.width}x{mask.height} pixels, its image {size[0]}x{size[1]}: "
@@ -36,10 +48,10 @@ def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     return mask.point(lambda value: 255 if value > 0 else 0)
 
 
-def _decode(path: Path, mode: str) -> Image.Image:
+def _read(path: Path, use: Callable[[Image.Image], T]) -> T:
     try:
         with Image.open(path) as file:
-            return (_to_eight_bits(file) if mode == "RGB" else file).convert(mode)
+            return use(file)
     except FileNotFoundError as error:
         raise InputError(
             f"{path}: no such file, though meta.json lists it; run the data script again"

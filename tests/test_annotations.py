@@ -16,7 +16,7 @@ from filo.meta import read_meta
 from filo.prompts import PromptBook, find_prompt_file
 from filo.transforms import open_image
 from tests.commands import flags, run
-from trees import make_root, rewrite
+from tests.trees import make_root, rewrite
 
 FILES = ["args.json", "coco.json", "label_map.json", "odvg_detection.jsonl", "odvg_grounding.jsonl"]
 GENERAL = ["anomaly", "damage", "broken", "defect", "contamination"]

@@ -11,6 +11,7 @@ SOURCES = sorted((ROOT / "filo").rglob("*.py"))
 # what a module may import of ours beside its own package, and beside the modules that stand below
 # everything; a module that is not listed stands on level 0 and may import nothing
 ALLOWED = {
+    "filo.clip": {"filo.precision"},
     "filo.prompts": {"filo.clip"},
     "filo.datasets": {"filo.transforms", "filo.meta"},
     "filo.methods": {
@@ -23,6 +24,17 @@ ALLOWED = {
     },
     "filo.evaluate": {"filo.methods", "filo.datasets", "filo.meta", "filo.metrics", "filo.grounding.boxes"},
     "filo.localise": {"filo.grounding", "filo.prompts", "filo.transforms", "filo.meta"},
+    "filo.bench": {  # a command
+        "filo.clip",
+        "filo.logs",
+        "filo.losses",
+        "filo.methods",
+        "filo.metrics",
+        "filo.mmci",
+        "filo.options",
+        "filo.precision",
+        "filo.prompts",
+    },
     "filo.compare": {"filo.options", "filo.metrics"},  # a command
     "filo.grounding.annotations": {  # a command, which nothing of the package imports
         "filo.grounding",
@@ -50,10 +62,11 @@ ALLOWED = {
         "filo.grounding.weights",
         "filo.methods",
     },
-    "filo.options": {"filo.prompts", "filo.grounding.boxes"},
+    "filo.features": {"filo.clip", "filo.datasets", "filo.meta", "filo.methods"},
+    "filo.options": {"filo.prompts", "filo.grounding.boxes", "filo.precision"},
 }
 BELOW_EVERYTHING = {"filo.errors", "filo.files", "filo.weights"}
-PACKAGES = ("filo.clip", "filo.grounding", "filo.methods", "filo.synthetic")
+PACKAGES = ("filo.bench", "filo.clip", "filo.grounding", "filo.methods", "filo.synthetic")
 
 
 def module_name(path):

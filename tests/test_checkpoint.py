@@ -9,7 +9,6 @@ from dataclasses import asdict
 import pytest
 import torch
 from conftest import TINY
-from published_files import draw_clip, published_state
 from safetensors.torch import save_file
 
 from filo.checkpoint import load_checkpoint, main, save_checkpoint
@@ -19,6 +18,7 @@ from filo.grounding.weights import MARKS
 from filo.methods.filo_config import PRESETS, FiLoConfig
 from filo.published import clip_part
 from filo.weights import fingerprint
+from tests.published_files import draw_clip, published_state
 
 CLIP = {"model": "m.json", "pretrained": "drawn:0", "image_size": 56, "sha256": "ab"}
 CLIP |= {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}

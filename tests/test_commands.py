@@ -367,3 +367,52 @@ def test_a_run_that_finished_nothing_is_no_obstacle(train_flags, data, tmp_path,
     spoilt = values | {"train_data_path": root}
     one_line(run(monkeypatch, capfd, "train.py", *flags(**spoilt)), "cannot be read as an image")
     assert run(monkeypatch, capfd, "train.py", *flags(**values))[0] == 0
+
+
+def losses_of(folder):
+    return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("changes", [{}, {"aug_rate": 0.5, "batch_size": 1}, {"preset": "paper"}], ids=str)
+def test_cached_features_give_the_losses_of_a_live_run(changes, train_flags, tmp_path, monkeypatch, capfd):
+    values = train_flags | {"epoch": 2, "adapter_epoch": 2} | changes
+    losses = {}
+    for name, cache in (
+        ("live", {}),
+        ("first", {"cache_features": "kept"}),
+        ("again", {"cache_features": "kept"}),
+    ):
+        cache = {key: tmp_path / value for key, value in cache.items()}
+        status, out, err = run(
+            monkeypatch, capfd, "train.py", *flags(**values | cache, save_path=tmp_path / name)
+        )
+        assert (status, err) == (0, "")
+        losses[name] = losses_of(tmp_path / name)
+    assert losses["first"] == pytest.approx(losses["live"], rel=1e-5)
+    assert losses["again"] == pytest.approx(losses["live"], rel=1e-5)
+    assert "features: 24 images" in out and ("0 of them still" in out) == ("aug_rate" not in changes)
+
+
+def test_features_of_another_clip_are_refused_by_name(train_flags, tmp_path, monkeypatch, capfd):
+    values = train_flags | {"cache_features": tmp_path / "kept", "save_path": tmp_path / "one"}
+    assert run(monkeypatch, capfd, "train.py", *flags(**values))[0] == 0
+    values |= {"features_list": [1, 3, 4], "save_path": tmp_path / "two"}
+    status, _, err = run(monkeypatch, capfd, "train.py", *flags(**values))
+    assert status == 2 and "features_list [1, 2, 4] there, [1, 3, 4] here" in err and err.count("\n") == 1
+
+
+def test_another_precision_is_close_and_recorded(test_flags, tmp_path, monkeypatch, capfd):
+    means = {}
+    for precision in ("fp32", "bf16"):
+        values = test_flags | {"precision": precision, "save_path": tmp_path / precision}
+        status, _, err = run(monkeypatch, capfd, "test.py", *flags(**values))
+        assert status == 0, err
+        results = json.loads((tmp_path / precision / "results.json").read_text())
+        assert results["arguments"]["precision"] == precision
+        means[precision] = results["mean"]["auroc_px"]
+    assert means["bf16"] == pytest.approx(means["fp32"], abs=0.02) and means["bf16"] != means["fp32"]
+
+
+def test_compiling_is_for_cuda(test_flags, monkeypatch, capfd):
+    status, _, err = run(monkeypatch, capfd, "test.py", *flags(**test_flags, compile=True))
+    assert status == 2 and "--compile is for CUDA" in err and err.count("\n") == 1

@@ -6,7 +6,6 @@ import resource
 import pytest
 import torch
 from conftest import TINY
-from published_files import draw_clip, published_state
 from safetensors.torch import load_file, save_file
 from test_published import META, TEXTS, assert_same_bits, build
 
@@ -18,6 +17,7 @@ from filo.methods.filo import FiLo
 from filo.methods.filo_config import PRESETS, FiLoConfig
 from filo.published import TWIN, list_names
 from filo.weights import fingerprint
+from tests.published_files import draw_clip, published_state
 
 TABLE = "clip_model.visual.positional_embedding"
 

@@ -1,6 +1,7 @@
 """Opening items, mosaics, batches."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 
 from filo import datasets
 from filo.datasets import AnomalyDataset, iterate, shuffled
-from filo.meta import read_meta
-from trees import complaint, make_root, rewrite
+from filo.meta import Entry, read_meta
+from tests.trees import complaint, make_root, rewrite
 
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and std that leave pixels in [0, 1]
 
@@ -146,7 +147,7 @@ def test_each_image_of_a_batch_carries_its_own_class_mask_and_label(root):
     batches = list(iterate(dataset, 3, order))
     assert [batch.class_names for batch in batches] == [["bolt", "nut", "bolt"], ["nut", "nut"]]
     assert [len(batch.images) for batch in batches] == [3, 2]
-    flat = [item for batch in batches for item in zip(*batch, strict=True)]
+    flat = [item for batch in batches for item in zip(*batch[:4], strict=True)]
     for index, (image, mask, label, entry) in zip(order, flat, strict=True):
         assert torch.equal(image, dataset[index].image) and torch.equal(mask, dataset[index].mask)
         assert label == entry.label and entry is dataset.entries[index]
@@ -159,7 +160,7 @@ def test_without_an_order_the_files_order_is_kept(root):
 
 
 def test_worker_processes_give_the_same_tensors(root):
-    dataset, order = dataset_of(root, aug_rate=0.5), shuffled(8, 1, 2)
+    dataset, order = dataset_of(root, aug_rate=0.5), np.random.default_rng(1).permutation(8).tolist()
     dataset.epoch = 4
     alone, helped = list(iterate(dataset, 3, order)), list(iterate(dataset, 3, order, workers=2))
     for one, other in zip(alone, helped, strict=True):
@@ -180,10 +181,48 @@ def test_a_batch_moves_its_tensors_and_keeps_its_entries(root):
     assert {tensor.device.type for tensor in moved[:3]} == {"meta"} and moved.entries is batch.entries
 
 
+def of_classes(*names):
+    return [Entry(Path(f"{i}.png"), None, name, "good", 0) for i, name in enumerate(names)]
+
+
 def test_shuffled_is_a_permutation_of_its_key_alone():
-    first = shuffled(50, 1, 2, 3)
-    np.random.seed(1), torch.manual_seed(1)
-    assert shuffled(50, 1, 2, 3) == first != list(range(50))
-    assert sorted(first) == list(range(50))
-    assert all(shuffled(50, *key) != first for key in [(1, 2, 4), (2, 2, 3), (1, 3, 3), (3, 2, 1)])
-    assert shuffled(0, 1) == []
+    entries = of_classes(*"ab" * 25)
+    for size in (1, 4):
+        first = shuffled(entries, size, 1, 2, 3)
+        np.random.seed(1), torch.manual_seed(1)
+        assert shuffled(entries, size, 1, 2, 3) == first != list(range(50))
+        assert sorted(first) == list(range(50))
+        others = [(1, 2, 4), (2, 2, 3), (1, 3, 3), (3, 2, 1)]
+        assert all(shuffled(entries, size, *key) != first for key in others)
+    assert shuffled([], 1, 1) == []
+
+
+def test_images_of_a_class_share_a_batch_as_far_as_they_fill_one():
+    entries = of_classes(*"a" * 11, *"b" * 6, *"c" * 4)
+    for seed in range(5):
+        order = shuffled(entries, 4, seed)
+        assert sorted(order) == list(range(21))
+        batches = [{entries[i].class_name for i in order[at : at + 4]} for at in range(0, 21, 4)]
+        assert sum(len(classes) == 1 for classes in batches[:-1]) >= 4  # 2 of a, 1 of b, 1 of c
+    kinds = [tuple(entries[i].class_name for i in shuffled(entries, 4, seed)[:4]) for seed in range(20)]
+    assert len(set(kinds)) > 3  # batches do not come class by class
+
+
+def test_an_image_whose_features_are_kept_is_not_read(root):
+    dataset = dataset_of(root)
+    dataset.is_kept = lambda entry: entry.class_name == "nut"
+    batch = next(iterate(dataset, 8))
+    assert batch.live == [i for i, entry in enumerate(batch.entries) if entry.class_name == "bolt"]
+    assert len(batch.images) == 3 and len(batch.masks) == 8 and not batch.mosaics
+    whole = next(iterate(dataset_of(root), 8))
+    assert torch.equal(batch.masks, whole.masks) and torch.equal(batch.images, whole.images[batch.live])
+    assert torch.equal(dataset.read_image(dataset.entries[0]), whole.images[0])
+    dataset.is_kept = lambda entry: True
+    assert len(next(iterate(dataset, 8)).images) == 0
+
+
+def test_mosaics_are_read_whatever_is_kept(root):
+    dataset = dataset_of(root, aug_rate=1.0)
+    dataset.is_kept = lambda entry: True
+    batch = next(iterate(dataset, 8))
+    assert batch.live == list(range(8)) and batch.mosaics == set(range(8))

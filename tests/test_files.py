@@ -9,7 +9,7 @@ import pytest
 
 from filo import files
 from filo.files import link_or_copy, sha256_of, write_atomically, write_json, write_text
-from trees import complaint
+from tests.trees import complaint
 
 
 def full_disk(temporary):

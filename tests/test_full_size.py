@@ -26,11 +26,12 @@ def test_one_training_step_and_one_image():
     mask[:, 100:200, 100:300] = True
     groups = model.trained_parameters()
     optimizer = torch.optim.AdamW([*groups["decoder"], *groups["prompts"]], lr=1e-4, betas=(0.5, 0.999))
-    first = model.local_loss(image, ["bottle"], mask)
+    features = model.image_features(image)
+    first = model.local_loss(features, ["bottle"], mask)
     first.backward()
     optimizer.step()
     with torch.no_grad():
-        assert math.isfinite(first.item()) and model.local_loss(image, ["bottle"], mask) < first
+        assert math.isfinite(first.item()) and model.local_loss(features, ["bottle"], mask) < first
     prediction = model.predict(image, ["bottle"])
     assert prediction.maps.shape == (1, 518, 518)
     assert prediction.maps.min() >= 0 and prediction.maps.max() <= 1 and prediction.scores.isfinite().all()

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from published_files import draw_clip, drawn
 from safetensors.torch import save_file
 
 from filo.clip.load import load_clip
@@ -20,6 +19,7 @@ from filo.methods.filo_config import FiLoConfig
 from filo.metrics import class_metrics
 from filo.prompts import FOLDER, fill_texts
 from filo.published import list_names
+from tests.published_files import draw_clip, drawn
 
 DEFAULT = Path(__file__).parent / "golden" / "filo_mini.npz"
 STORE = np.load(os.environ.get("FILO_GOLDEN", DEFAULT))
@@ -128,10 +128,14 @@ def trained(build):
     rates = [{"params": groups["decoder"], "lr": 1e-4}, {"params": groups["prompts"], "lr": 1e-3}]
     optimizer = torch.optim.AdamW(rates, betas=(0.5, 0.999))
     losses, grads, after = [], {}, {}
+
+    def features(seed):
+        return model.image_features(picture(seed, spec["image_size"]))
+
     names = list_names(model.config)
     for image_seed, mask_seed, class_name in spec["steps"]:
         masks = picture(mask_seed, spec["image_size"])[:, 0] > 1
-        loss = model.local_loss(picture(image_seed, spec["image_size"]), [class_name], masks)
+        loss = model.local_loss(features(image_seed), [class_name], masks)
         optimizer.zero_grad()
         loss.backward()
         grads = grads or {names[n]: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
@@ -141,7 +145,7 @@ def trained(build):
     optimizer = torch.optim.AdamW(groups["adapter"], lr=1e-5, betas=(0.5, 0.999))
     adapter_losses = []
     for image_seed, label, class_name in spec["adapter_steps"]:
-        loss = model.global_loss(picture(image_seed, spec["image_size"]), [class_name], torch.tensor([label]))
+        loss = model.global_loss(features(image_seed), [class_name], torch.tensor([label]))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import TINY
-from published_files import draw_clip, published_state
 from safetensors.torch import save_file
 
 from filo.checkpoint import load_checkpoint, save_checkpoint
@@ -16,6 +15,7 @@ from filo.files import sha256_of
 from filo.grounding.weights import MARKS
 from filo.identify import describe
 from filo.methods.filo_config import PRESETS, FiLoConfig
+from tests.published_files import draw_clip, published_state
 
 TAPS = (1, 2, 3, 4)
 CLIP = {"model": "ViT-L-14-336", "pretrained": "openai", "image_size": 518, "sha256": "ab" * 32}

@@ -3,7 +3,7 @@
 import pytest
 
 from filo.meta import read_meta
-from trees import KINDS, complaint, make_root, rewrite, row
+from tests.trees import KINDS, complaint, make_root, rewrite, row
 
 
 @pytest.fixture

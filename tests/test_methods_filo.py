@@ -44,6 +44,11 @@ DIFFERENT = [
     if getattr(OFFICIAL, field.name) != getattr(PAPER, field.name) and field.name not in OF_DATA
 ]
 
+
+def seen(model, images):
+    return model.image_features(images)
+
+
 both_presets = pytest.mark.parametrize("config", [OFFICIAL, PAPER], ids=["official", "paper"])
 
 
@@ -101,8 +106,8 @@ def outputs(build):
         if config not in known:
             model, names = build(config), ["pasta", "pasta"]
             losses = (
-                model.local_loss(images, names, masks),
-                model.global_loss(images, names, torch.tensor([0, 1])),
+                model.local_loss(seen(model, images), names, masks),
+                model.global_loss(seen(model, images), names, torch.tensor([0, 1])),
             )
             boxes = [BOXES, OVER_EDGE]
             known[config] = (*model.predict(images, names, boxes=boxes), *losses)
@@ -144,8 +149,9 @@ def test_a_batch_of_several_classes_and_positions_equals_one_by_one(build, image
 def test_both_losses_of_a_batch_are_the_mean_of_its_images(build, images, masks, config, dice_over):
     model = build(replace(config, dice_over=dice_over))
     for loss, truth in ((model.local_loss, masks), (model.global_loss, LABELS)):
-        parts = [loss(images[i : i + 1], CLASSES[i : i + 1], truth[i : i + 1]) for i in range(4)]
-        torch.testing.assert_close(loss(images, CLASSES, truth), torch.stack(parts).mean())
+        features = seen(model, images)
+        parts = [loss(features.row(i), CLASSES[i : i + 1], truth[i : i + 1]) for i in range(4)]
+        torch.testing.assert_close(loss(features, CLASSES, truth), torch.stack(parts).mean())
 
 
 def test_the_order_of_a_batch_does_not_matter(build, images):
@@ -196,8 +202,8 @@ def test_an_unknown_class_is_one_line(build, images, masks, config):
     model = build(config)
     for call in (
         lambda: model.predict(images[:1], ["zipper"]),
-        lambda: model.local_loss(images[:1], ["zipper"], masks[:1]),
-        lambda: model.global_loss(images[:1], ["zipper"], LABELS[:1]),
+        lambda: model.local_loss(seen(model, images[:1]), ["zipper"], masks[:1]),
+        lambda: model.global_loss(seen(model, images[:1]), ["zipper"], LABELS[:1]),
     ):
         with pytest.raises(InputError, match="'zipper'") as caught:
             call()
@@ -215,8 +221,8 @@ def test_predictions_keep_to_their_ranges_and_losses_are_finite(build, images, m
     assert scores.shape == (4,) and maps.shape == (4, 56, 56)
     assert (low <= scores).all() and (scores <= high).all()
     assert (maps >= 0).all() and (maps <= 1).all() and maps.std() > 0.001
-    assert model.local_loss(images, CLASSES, masks).isfinite()
-    assert model.global_loss(images, CLASSES, LABELS).isfinite()
+    assert model.local_loss(seen(model, images), CLASSES, masks).isfinite()
+    assert model.global_loss(seen(model, images), CLASSES, LABELS).isfinite()
 
 
 @both_presets
@@ -331,7 +337,9 @@ def test_the_papers_local_loss_equals_a_slow_version(build, images, masks):
         focal = -((1 - pt) ** 2 * np.log(pt)).mean()
         dices = [(p * t).sum() / ((p**2).sum() + (t**2).sum()) for p, t in ((abnormal, y), (normal, 1 - y))]
         parts.append(focal - sum(dices))
-    assert model.local_loss(images, CLASSES, masks).item() == pytest.approx(np.mean(parts), abs=2e-5)
+    assert model.local_loss(seen(model, images), CLASSES, masks).item() == pytest.approx(
+        np.mean(parts), abs=2e-5
+    )
 
 
 def test_the_papers_global_loss_is_the_cross_entropy_of_half_the_score(build, images):
@@ -339,7 +347,7 @@ def test_the_papers_global_loss_is_the_cross_entropy_of_half_the_score(build, im
     scores, _ = slow_predict(model, images, CLASSES, [()] * 4)
     p, y = scores / 2, LABELS.numpy()
     expected = -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
-    assert model.global_loss(images, CLASSES, LABELS).item() == pytest.approx(expected, abs=2e-5)
+    assert model.global_loss(seen(model, images), CLASSES, LABELS).item() == pytest.approx(expected, abs=2e-5)
 
 
 # slow versions: the program
@@ -376,8 +384,12 @@ def test_the_programs_scores_and_losses_equal_slow_versions(build, images, masks
             for p, t in ((abnormal, y), (normal, 1 - y)):  # row by row
                 total += (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
         local.append(total.item())
-    assert model.local_loss(images, CLASSES, masks).item() == pytest.approx(np.mean(local), abs=1e-4)
-    assert model.global_loss(images, CLASSES, LABELS).item() == pytest.approx(np.mean(glob), abs=1e-4)
+    assert model.local_loss(seen(model, images), CLASSES, masks).item() == pytest.approx(
+        np.mean(local), abs=1e-4
+    )
+    assert model.global_loss(seen(model, images), CLASSES, LABELS).item() == pytest.approx(
+        np.mean(glob), abs=1e-4
+    )
 
 
 @torch.no_grad()
@@ -424,12 +436,12 @@ def test_each_stage_trains_its_own_part_and_clip_never(build, images, masks, con
     model = build(config).train()
     assert not model.clip.training and not any(module.training for module in model.clip.modules())
     before = {name: t.clone() for name, t in model.clip.state_dict().items()}
-    model.local_loss(images, CLASSES, masks).backward()
+    model.local_loss(seen(model, images), CLASSES, masks).backward()
     found = gradients(model)
     assert all(found["decoder"]) and all(found["prompts"]) and not any(found["adapter"])
     assert all(p.grad is None for p in model.adapter.parameters())
     model.zero_grad(set_to_none=True)
-    model.global_loss(images, CLASSES, LABELS).backward()
+    model.global_loss(seen(model, images), CLASSES, LABELS).backward()
     found = gradients(model)
     assert all(found["adapter"]) and not any(found["decoder"]) and not any(found["prompts"])
     assert all(p.grad is None for name, p in model.named_parameters() if not name.startswith("adapter."))
@@ -442,8 +454,11 @@ def test_a_few_steps_lower_both_losses(build, images, masks, config):
     model = build(config)
     groups = model.trained_parameters()
     for parameters, loss in (
-        (groups["decoder"] + groups["prompts"], lambda: model.local_loss(images, CLASSES, masks)),
-        (groups["adapter"], lambda: model.global_loss(images, CLASSES, LABELS)),
+        (
+            groups["decoder"] + groups["prompts"],
+            lambda: model.local_loss(seen(model, images), CLASSES, masks),
+        ),
+        (groups["adapter"], lambda: model.global_loss(seen(model, images), CLASSES, LABELS)),
     ):
         optimizer = torch.optim.AdamW(parameters, lr=1e-3, betas=(0.5, 0.999))
         first = loss().item()
@@ -619,10 +634,10 @@ def test_without_descriptions_the_general_states_are_left(book):
 @pytest.mark.parametrize("part", [part for part in ABLATIONS if part not in ("grounding", "position")])
 def test_what_is_left_can_be_trained(build, images, masks, part):
     model = build(ablate(OFFICIAL, [part]))
-    model.local_loss(images, CLASSES, masks).backward()
+    model.local_loss(seen(model, images), CLASSES, masks).backward()
     groups = model.trained_parameters()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in groups["decoder"] + groups["prompts"])
-    model.global_loss(images, CLASSES, LABELS).backward()
+    model.global_loss(seen(model, images), CLASSES, LABELS).backward()
 
 
 # the config

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from filo.mmci import SHAPES, MultiShapeConv, from_grid, to_grid
+from filo.mmci import SHAPES, MultiShapeConv, MultiShapeHeads, from_grid, merge_heads, to_grid
 
 G, C, D = 5, 4, 3
 
@@ -60,7 +60,7 @@ def test_a_small_kernel_sits_in_the_middle_of_the_merged_one():
         head.branches[0].weight[:] = torch.tensor([1.0, 2, 3])
         head.branches[1].weight[:] = torch.tensor([10.0, 20, 30, 40, 50])[:, None]
         head.branches[0].bias[:], head.branches[1].bias[:] = 7, 8
-    kernel, bias = head.merged()
+    kernel, bias = merge_heads([head])
     expected = [[0, 10, 0], [0, 20, 0], [1, 32, 3], [0, 40, 0], [0, 50, 0]]
     assert kernel[0, 0].tolist() == expected and bias.tolist() == [15]
 
@@ -112,3 +112,45 @@ def test_tokens_fill_the_grid_row_by_row_and_come_back():
     assert to_grid(torch.arange(9.0).view(1, 9, 1)).tolist() == [[[[0, 1, 2], [3, 4, 5], [6, 7, 8]]]]
     tokens = drawn()
     assert torch.equal(from_grid(to_grid(tokens)), tokens)
+
+
+def test_heads_that_see_the_same_tokens_run_as_one_convolution_and_others_do_not(monkeypatch):
+    heads = MultiShapeHeads(MultiShapeConv(C, D) for _ in range(4))
+    one, other = drawn(), drawn()
+    calls = []
+    conv2d = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *args, **kw: calls.append(len(args[1])) or conv2d(*args, **kw))
+    found = heads([one, other, one, one])
+    assert calls == [3 * D, D]
+    for head, tokens, output in zip(heads, (one, other, one, one), found, strict=True):
+        torch.testing.assert_close(output, slowly(head, tokens), atol=1e-5, rtol=0)
+
+
+def test_merged_heads_give_every_branch_its_gradient():
+    heads, tokens = MultiShapeHeads(MultiShapeConv(C, D) for _ in range(3)), drawn()
+    weights = torch.randn(3, 2, G * G, D)
+    ours = torch.autograd.grad((torch.stack(heads([tokens] * 3)) * weights).sum(), list(heads.parameters()))
+    slow = torch.stack([slowly(head, tokens) for head in heads])
+    theirs = torch.autograd.grad((slow * weights).sum(), list(heads.parameters()))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_kernels_are_merged_once_until_a_weight_changes(monkeypatch):
+    heads, tokens = MultiShapeHeads(MultiShapeConv(C, D) for _ in range(2)), drawn()
+    merged = []
+    monkeypatch.setattr("filo.mmci.merge_heads", lambda h: merged.append(1) or merge_heads(h))
+    first = heads([tokens] * 2)
+    assert torch.equal(first[0], heads([tokens] * 2)[0]) and len(merged) == 1
+    heads[0].branches[1].weight += 1
+    changed = heads([tokens] * 2)
+    assert len(merged) == 2
+    torch.testing.assert_close(changed[0], slowly(heads[0], tokens), atol=1e-4, rtol=1e-5)
+    heads.load_state_dict({name: torch.zeros_like(t) for name, t in heads.state_dict().items()})
+    assert not heads([tokens] * 2)[1].any()
+
+
+def test_as_many_taps_as_heads_are_wanted():
+    with pytest.raises(ValueError, match="1 taps for 2 heads"):
+        MultiShapeHeads(MultiShapeConv(C, D) for _ in range(2))([drawn()])

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectors import draw, write_config, write_vocabulary
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -15,7 +14,8 @@ from torch.nn import functional as F
 from filo.grounding.load import load_detector
 from filo.grounding.mmdetection import from_original, to_original
 from filo.grounding.weights import find_form
-from trees import complaint
+from tests.detectors import draw, write_config, write_vocabulary
+from tests.trees import complaint
 
 GOLDEN = Path(__file__).parent / "golden" / "grounding_dino_names.json"
 LABELS = "dn_query_generator.label_embedding.weight"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from filo.prompts import FOLDER, LearnablePrompt, PromptBook, fill_texts, find_prompt_file
-from trees import complaint
+from tests.trees import complaint
 
 TEMPLATES = json.loads((FOLDER / "templates.json").read_text(encoding="utf-8"))
 POSITIONS = (

@@ -8,7 +8,6 @@ import open_clip
 import pytest
 import torch
 from conftest import TINY
-from published_files import KERNELS, published_state, trained_shapes
 from safetensors.torch import save_file
 from test_golden import CASES, META, TEMPLATES, TEXTS, close, picture
 
@@ -22,6 +21,7 @@ from filo.prompts import PromptBook, find_prompt_file
 from filo.published import CLIP, TWIN, clip_part, join, list_names, list_unused, trained_part
 from filo.trained_clip import load_trained_clip
 from filo.weights import read_tensors
+from tests.published_files import KERNELS, published_state, trained_shapes
 
 BLOCK = "clip_model.visual.transformer.resblocks"
 

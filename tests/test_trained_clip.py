@@ -6,7 +6,6 @@ import open_clip
 import pytest
 import torch
 from conftest import TINY
-from published_files import draw_clip, published_state
 from safetensors.torch import save_file
 
 from filo.checkpoint import load_checkpoint
@@ -14,6 +13,7 @@ from filo.clip.load import load_clip
 from filo.errors import InputError
 from filo.methods.filo_config import FiLoConfig
 from filo.trained_clip import find_trained_weights, load_trained_clip, locate
+from tests.published_files import draw_clip, published_state
 
 TAPS = (1, 2, 3, 4)
 

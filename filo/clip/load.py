@@ -14,6 +14,7 @@ from filo.clip.build import build_model, read_config
 from filo.clip.text import TextTower
 from filo.clip.vision import VisionTower
 from filo.errors import InputError
+from filo.precision import DTYPES
 from filo.weights import find_kind, fingerprint, read_weights
 
 ACTIVATIONS = ("gelu", "quick_gelu")
@@ -27,6 +28,7 @@ class CLIP(nn.Module):
         sha256: over names and float32 values of the weights before resizing, so that the same weights have
             the same value whatever file they came in
         mean, std: of the images these weights were trained on, RGB, for pixels in [0, 1]
+        precision: in which the image tower's blocks compute, `fp32`, `bf16` or `fp16`
     """
 
     def __init__(self, model: nn.Module, sha256: str, mean: tuple, std: tuple) -> None:
@@ -41,7 +43,13 @@ class CLIP(nn.Module):
         self.text_width: int = self.text.width
         self.layers: int = len(self.vision.blocks)
         self.sha256, self.mean, self.std = sha256, mean, std
+        self.precision = "fp32"
         self.requires_grad_(False).eval()
+
+    def set_precision(self, precision: str) -> None:
+        """Let the image tower's blocks compute in another format; features come out in float32 as before."""
+        self.vision.set_dtype(DTYPES[precision])
+        self.precision = precision
 
     def train(self, mode: bool = True) -> "CLIP":
         """Stay in evaluation mode whatever the module around this one does."""

@@ -7,11 +7,12 @@ are read at the leaves.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import open_clip
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from filo.clip.attention import attend, feed_forward, project_qkv
 from filo.errors import InputError
@@ -21,42 +22,83 @@ PLACEHOLDER = "X"
 
 @dataclass(frozen=True)
 class PromptTree:
-    """K texts of L tokens at most, as M nodes.
+    """K texts as M nodes, or B such trees side by side, the smaller ones filled up (see `stack_trees`).
 
     Shape:
-        tokens, depths: (M,), parents stand before their children
-        reach: (M, M) boolean, row i is True at i and its ancestors
-        leaves: (K,), the node of each text's end token
+        tokens, depths: (M,) or (B, M), parents stand before their children
+        sides: the same, which learned vectors belong to a node's text (normal or abnormal, say)
+        reach: (M, M) or (B, M, M) boolean, row i is True at i and its ancestors
+        leaves: (K,) or (B, K), the node of each text's end token
+        leaf_sides: the same, the side of each text; -1 where filled up
     """
 
     tokens: Tensor
     depths: Tensor
+    sides: Tensor
     reach: Tensor
     leaves: Tensor
+    leaf_sides: Tensor
+
+    def __len__(self) -> int:
+        """The number of nodes."""
+        return self.tokens.shape[-1]
 
     def to(self, device: torch.device) -> "PromptTree":
-        return PromptTree(*(t.to(device) for t in (self.tokens, self.depths, self.reach, self.leaves)))
+        return PromptTree(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
-def grow_tree(texts: Sequence[Sequence[int]]) -> PromptTree:
-    """Lay out token sequences, each cut after its end token, as the tree of their prefixes."""
-    children: dict[tuple[int, int], int] = {}
-    tokens, depths, parents, leaves = [], [], [], []
-    for text in texts:
+def grow_tree(texts: Sequence[Sequence[int]], sides: Sequence[int] | None = None) -> PromptTree:
+    """Lay out token sequences, each cut after its end token, as the tree of their prefixes.
+
+    Texts of different `sides` (default: all 0) share nothing, as different learned vectors stand before them.
+    """
+    sides = [0] * len(texts) if sides is None else list(sides)
+    children: dict[tuple[int, int, int], int] = {}
+    tokens, depths, owners, parents, leaves = [], [], [], [], []
+    for text, side in zip(texts, sides, strict=True):
         node = -1
         for depth, token in enumerate(text):
-            if (node, token) not in children:
-                children[node, token] = len(tokens)
+            if (node, token, side) not in children:
+                children[node, token, side] = len(tokens)
                 tokens.append(token)
                 depths.append(depth)
+                owners.append(side)
                 parents.append(node)
-            node = children[node, token]
+            node = children[node, token, side]
         leaves.append(node)
     reach = torch.eye(len(tokens), dtype=torch.bool)
     for node, parent in enumerate(parents):
         if parent >= 0:
             reach[node] |= reach[parent]
-    return PromptTree(torch.tensor(tokens), torch.tensor(depths), reach, torch.tensor(leaves))
+    numbers = (torch.tensor(each) for each in (tokens, depths, owners))
+    return PromptTree(*numbers, reach, torch.tensor(leaves), torch.tensor(sides))
+
+
+def stack_trees(trees: Sequence[PromptTree]) -> PromptTree:
+    """Put trees of one device side by side; the smaller ones are filled up with nodes that reach themselves
+    alone.
+    """
+    M, K = max(map(len, trees)), max(len(tree.leaves) for tree in trees)
+
+    def stack(name: str, length: int, filler: int) -> Tensor:
+        rows = [getattr(tree, name) for tree in trees]
+        return torch.stack([F.pad(row, (0, length - len(row)), value=filler) for row in rows])
+
+    reach = torch.eye(M, dtype=torch.bool, device=trees[0].reach.device).repeat(len(trees), 1, 1)
+    for row, tree in zip(reach, trees, strict=True):
+        row[: len(tree), : len(tree)] = tree.reach
+    nodes = (stack(name, M, 0) for name in ("tokens", "depths", "sides"))
+    return PromptTree(*nodes, reach, stack("leaves", K, 0), stack("leaf_sides", K, -1))
+
+
+def group_by_size(sizes: Sequence[int], waste: float = 0.25) -> list[list[int]]:
+    """Group trees, by index, that may be stacked without filling up more than the share `waste` of any."""
+    groups: list[list[int]] = []
+    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        if not groups or sizes[index] < (1 - waste) * sizes[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(index)
+    return groups
 
 
 class TextTower(nn.Module):
@@ -96,23 +138,29 @@ class TextTower(nn.Module):
                 )
         return ids[:, : self.context_length]
 
-    def grow(self, texts: Sequence[str], n_ctx: int = 0) -> PromptTree:
+    def grow(self, texts: Sequence[str], n_ctx: int = 0, sides: Sequence[int] | None = None) -> PromptTree:
         """Tokenise texts behind `n_ctx` placeholders and lay them out as a tree on the tower's device."""
         ids = self.tokenize(texts, n_ctx)
         ends = ids.argmax(1)  # the end token has the highest number
-        tree = grow_tree([row[: end + 1].tolist() for row, end in zip(ids, ends, strict=True)])
+        tree = grow_tree([row[: end + 1].tolist() for row, end in zip(ids, ends, strict=True)], sides)
         return tree.to(self.token_embedding.weight.device)
 
     def forward(self, tree: PromptTree, ctx: Tensor | None = None) -> Tensor:
-        """Encode a tree into (B, K, D), not normalised; B is 1 without `ctx`.
+        """Encode one tree for B images, or B trees for one image each: (B, K, D), not normalised.
 
-        `ctx` (B, n_ctx, T) takes the place of the token embeddings at depths 1..n_ctx.
+        `ctx` (B, sides, n_ctx, T), or (B, n_ctx, T) where there is one side, takes the place of the token
+        embeddings at depths 1..n_ctx. B is 1 for one tree without `ctx`.
         """
         x = self._embed(tree, ctx)  # (B, M, T)
+        mask = tree.reach if tree.reach.ndim == 2 else tree.reach[:, None]
         for block in self.transformer.resblocks:
-            x = x + attend(block, *project_qkv(block, x), mask=tree.reach)
+            x = x + attend(block, *project_qkv(block, x), mask=mask)
             x = feed_forward(block, x)
-        x = self.ln_final(x[:, tree.leaves])
+        if tree.leaves.ndim == 1:
+            x = x[:, tree.leaves]
+        else:
+            x = x.gather(1, tree.leaves[..., None].expand(-1, -1, x.shape[-1]))
+        x = self.ln_final(x)
         if self.text_projection is None:
             return x
         if isinstance(self.text_projection, nn.Module):
@@ -120,9 +168,12 @@ class TextTower(nn.Module):
         return x @ self.text_projection
 
     def _embed(self, tree: PromptTree, ctx: Tensor | None) -> Tensor:
-        x = self.token_embedding(tree.tokens)[None]  # (1, M, T)
+        x = self.token_embedding(tree.tokens)
+        x = x[None] if tree.tokens.ndim == 1 else x  # (1 or B, M, T)
         if ctx is not None:
-            slots = (tree.depths >= 1) & (tree.depths <= ctx.shape[1])
-            where = slots.nonzero().flatten()
-            x = x.expand(len(ctx), -1, -1).index_copy(1, where, ctx[:, tree.depths[where] - 1])
+            ctx = ctx[:, None] if ctx.ndim == 3 else ctx
+            slots = (tree.depths >= 1) & (tree.depths <= ctx.shape[2])
+            rows, nodes = slots.expand(len(ctx), -1).nonzero(as_tuple=True)
+            sides, depths = (each.expand(len(ctx), -1)[rows, nodes] for each in (tree.sides, tree.depths))
+            x = x.expand(len(ctx), -1, -1).index_put((rows, nodes), ctx[rows, sides, depths - 1])
         return x + self.positional_embedding[tree.depths]

@@ -5,9 +5,10 @@ V-V one only gathers `proj(softmax(v v^T / sqrt(d)) v)`, its values taken from t
 no MLP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from filo.clip.attention import attend, feed_forward, project_qkv
@@ -27,6 +28,36 @@ class ImageFeatures(NamedTuple):
     ordinary: tuple[Tensor, ...]
     vv: tuple[Tensor, ...]
 
+    def distinct(self) -> tuple[list[Tensor], list[list[int]]]:
+        """Give the taps that are not the same tensor again, and which of them each of both streams is."""
+        tensors = list({id(tap): tap for tap in (*self.ordinary, *self.vv)}.values())
+        numbers = {id(tensor): i for i, tensor in enumerate(tensors)}
+        return tensors, [[numbers[id(tap)] for tap in stream] for stream in (self.ordinary, self.vv)]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "ImageFeatures":
+        """Change every distinct tensor once; what was the same tensor stays the same."""
+        tensors, layout = self.distinct()
+        changed = [change(tensor) for tensor in tensors]
+        streams = (tuple(changed[i] for i in stream) for stream in layout)
+        return ImageFeatures(change(self.image), *streams)
+
+    def row(self, index: int) -> "ImageFeatures":
+        """Give one image's features, still with a batch axis."""
+        return self.map(lambda tensor: tensor[index : index + 1])
+
+    def to(self, device: torch.device) -> "ImageFeatures":
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def join(parts: Sequence[ImageFeatures]) -> ImageFeatures:
+    """Put batches with the same taps one behind the other."""
+    if len(parts) == 1:
+        return parts[0]
+    layout = parts[0].distinct()[1]
+    taps = [torch.cat(tensors) for tensors in zip(*(part.distinct()[0] for part in parts), strict=True)]
+    streams = (tuple(taps[i] for i in stream) for stream in layout)
+    return ImageFeatures(torch.cat([part.image for part in parts]), *streams)
+
 
 class VisionTower(nn.Module):
     """Walks the blocks of an open_clip `VisionTransformer` and taps them.
@@ -39,6 +70,16 @@ class VisionTower(nn.Module):
     def __init__(self, visual: nn.Module) -> None:
         super().__init__()
         self.visual = visual
+        self.dtype = torch.float32
+
+    def set_dtype(self, dtype: torch.dtype) -> None:
+        """Let the blocks multiply in `dtype`; the streams they add to stay in float32."""
+        for block in self.blocks:
+            attention = block.attn
+            parameters = [attention.in_proj_weight, attention.in_proj_bias, *attention.out_proj.parameters()]
+            for parameter in [*parameters, *block.mlp.parameters()]:
+                parameter.data = parameter.data.to(dtype)
+        self.dtype = dtype
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -54,6 +95,18 @@ class VisionTower(nn.Module):
         """
         self._check(images, taps)
         x = self.visual._embeds(images)  # (B, 1 + N, C)
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            x, ordinary, vv_taps = self._walk(x, taps, aliased)
+        return ImageFeatures(
+            self._global_feature(x),
+            tuple(ordinary[tap] for tap in taps),
+            tuple(vv_taps[tap] for tap in taps[1:]),
+        )
+
+    def _walk(
+        self, x: Tensor, taps: Sequence[int], aliased: bool
+    ) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
+        """Go through the blocks: the last state, and both streams at the taps."""
         vv, ordinary, vv_taps = None, {}, {}
         for depth, block in enumerate(self.blocks, start=1):
             q, k, v = project_qkv(block, x)
@@ -69,11 +122,7 @@ class VisionTower(nn.Module):
         if aliased and taps:  # with a single last tap `vv` is that very tap
             ordinary[taps[0]] = vv
             vv_taps = dict.fromkeys(vv_taps, vv)
-        return ImageFeatures(
-            self._global_feature(x),
-            tuple(ordinary[tap] for tap in taps),
-            tuple(vv_taps[tap] for tap in taps[1:]),
-        )
+        return x, ordinary, vv_taps
 
     def _global_feature(self, x: Tensor) -> Tensor:
         pooled, _ = self.visual._pool(x)

@@ -10,13 +10,13 @@ from torchvision.transforms.functional import gaussian_blur
 
 from filo.adapter import Adapter
 from filo.clip.load import CLIP
-from filo.clip.text import PromptTree
+from filo.clip.text import PromptTree, group_by_size, stack_trees
 from filo.clip.vision import ImageFeatures, check_taps
 from filo.errors import InputError
 from filo.grounding.boxes import Boxes, locate, map_weights
 from filo.losses import dice_loss, focal_loss, squared_dice_loss
 from filo.methods.filo_config import FiLoConfig
-from filo.mmci import MultiShapeConv, to_grid
+from filo.mmci import MultiShapeConv, MultiShapeHeads, to_grid
 from filo.prompts import ClassTexts, LearnablePrompt
 
 MAP_SCALE = 100.0  # temperature of the maps, CLIP's own
@@ -54,12 +54,12 @@ class FiLo(nn.Module):
         self.clip, self.config, self.texts = clip, config, dict(texts)
         self.linear_heads = nn.ModuleList(nn.Linear(C, D) for _ in range(taps))
         heads = taps - 1 if config.mmci_shapes else 0
-        self.mmci_heads = nn.ModuleList(MultiShapeConv(C, D, config.mmci_shapes) for _ in range(heads))
+        self.mmci_heads = MultiShapeHeads(MultiShapeConv(C, D, config.mmci_shapes) for _ in range(heads))
         prompt = (config.n_ctx, D, clip.text_width)
         self.normal_prompt = LearnablePrompt(*prompt) if config.learned_template else None
         self.abnormal_prompt = LearnablePrompt(*prompt) if config.learned_template else None
         self.adapter = Adapter(D, config.adapter_bias, config.adapter_residual)
-        self._trees: dict[tuple[str, ...], PromptTree] = {}
+        self._trees: dict[tuple, PromptTree] = {}  # by class, positions and device
 
     def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
         """The trained part by learning rate: `decoder` and `prompts` in stage 1, `adapter` in stage 2."""
@@ -102,6 +102,19 @@ class FiLo(nn.Module):
         taps = self.config.features_list if tapped else ()
         return self.clip.vision(images, taps, self.config.aliased_taps)
 
+    def frozen_settings(self) -> dict:
+        """What the frozen image features depend on beside the images."""
+        clip, config = self.clip, self.config
+        about = {"clip": clip.sha256, "image_size": clip.image_size, "mean": clip.mean, "std": clip.std}
+        taps = {"features_list": config.features_list, "aliased_taps": config.aliased_taps}
+        return about | taps | {"activation": config.activation, "precision": clip.precision}
+
+    def frozen_numbers(self) -> int:
+        """How many numbers the frozen features of one image are."""
+        clip, taps = self.clip, len(self.config.features_list)
+        distinct = taps if self.config.aliased_taps else 2 * taps - 1
+        return distinct * ((clip.image_size // clip.patch_size) ** 2 + 1) * clip.vision_width + clip.embed_dim
+
     def text_features(
         self, image: Tensor, class_names: Sequence[str], positions: Sequence[Sequence[int]] | None = None
     ) -> Tensor:
@@ -112,16 +125,11 @@ class FiLo(nn.Module):
         if len(class_names) != len(image):
             raise ValueError(f"{len(image)} images but {len(class_names)} class names")
         positions = [()] * len(class_names) if positions is None else [tuple(each) for each in positions]
-        wanted = list(zip(class_names, positions, strict=True))
-        pair = image.new_empty(len(wanted), 2, self.clip.embed_dim)
-        unit = F.normalize(image, dim=-1)
-        for key in dict.fromkeys(wanted):
-            rows = [i for i, other in enumerate(wanted) if other == key]
-            texts = self._texts_of(key[0])
-            normal = self._mean_feature(texts.normal, self.normal_prompt, unit[rows])
-            abnormal = self._mean_feature(texts.abnormal_at(key[1]), self.abnormal_prompt, unit[rows])
-            index = torch.tensor(rows, device=pair.device)
-            pair = pair.index_copy(0, index, torch.stack([normal, abnormal], dim=1))
+        trees = [self._tree(*each) for each in zip(class_names, positions, strict=True)]
+        unit, pair = F.normalize(image, dim=-1), image.new_empty(len(image), 2, self.clip.embed_dim)
+        for rows in group_by_size([len(tree) for tree in trees]):
+            index = torch.tensor(rows, device=image.device)
+            pair = pair.index_copy(0, index, self._pairs([trees[row] for row in rows], unit[index]))
         if self.config.joint_norm:
             pair = pair / pair.flatten(1).norm(dim=1)[:, None, None]
         return pair
@@ -131,14 +139,31 @@ class FiLo(nn.Module):
             raise InputError(f"no texts for the class {class_name!r}; known: {', '.join(self.texts)}")
         return self.texts[class_name]
 
-    def _mean_feature(self, texts: tuple[str, ...], prompt: LearnablePrompt | None, image: Tensor) -> Tensor:
-        """Encode texts behind what `prompt` makes of the images; normalise, average, normalise: (B, D)."""
-        if texts not in self._trees:
-            self._trees[texts] = self.clip.text.grow(texts, self.config.n_ctx if prompt else 0)
-        ctx = prompt(image) if prompt else None
-        features = self.clip.text(self._trees[texts].to(image.device), ctx)  # (B, K, D), B is 1 without ctx
-        mean = F.normalize(F.normalize(features, dim=-1).mean(1), dim=-1)
-        return mean.expand(len(image), -1)
+    def _tree(self, class_name: str, positions: tuple[int, ...]) -> PromptTree:
+        """Give the tree of a class's texts: side 0 the normal ones, 1 the abnormal ones at some positions."""
+        device = self.clip.text.positional_embedding.device
+        key = (class_name, positions, device)
+        if key not in self._trees:
+            texts = self._texts_of(class_name)
+            normal, abnormal = texts.normal, texts.abnormal_at(positions)
+            sides = [0] * len(normal) + [1] * len(abnormal)
+            n_ctx = self.config.n_ctx if self.config.learned_template else 0
+            self._trees[key] = self.clip.text.grow([*normal, *abnormal], n_ctx, sides)
+        return self._trees[key]
+
+    def _pairs(self, trees: Sequence[PromptTree], unit: Tensor) -> Tensor:
+        """Encode each image's tree behind what the prompts make of it (B, D); per side normalise, average,
+        normalise: (B, 2, D).
+        """
+        is_one = all(tree is trees[0] for tree in trees)
+        tree = trees[0] if is_one else stack_trees(trees)
+        ctx = None
+        if self.config.learned_template:
+            ctx = torch.stack([self.normal_prompt(unit), self.abnormal_prompt(unit)], dim=1)
+        features = F.normalize(self.clip.text(tree, ctx), dim=-1)  # (B, K, D), B is 1 for one without ctx
+        member = torch.stack([tree.leaf_sides == side for side in (0, 1)], dim=-2).to(features)  # (.., 2, K)
+        mean = member / member.sum(-1, keepdim=True) @ features
+        return F.normalize(mean, dim=-1).expand(len(unit), -1, -1)
 
     def global_feature(self, features: ImageFeatures, adapted: bool) -> Tensor:
         """The image's global feature g, L2-normalised, (B, D); it also feeds the learnable prompts."""
@@ -153,16 +178,19 @@ class FiLo(nn.Module):
             self._probabilities(head(tap[:, 1:]), text)
             for head, tap in zip(self.linear_heads, features.ordinary, strict=True)
         ]
-        mmci = [
-            self._mmci_probabilities(head, tap[:, 1:], text)
-            for head, tap in zip(self.mmci_heads, features.vv[: len(self.mmci_heads)], strict=True)
-        ]
-        return linear + mmci
+        return linear + self._mmci_maps(features.vv[: len(self.mmci_heads)], text)
 
-    def _mmci_probabilities(self, head: MultiShapeConv, tokens: Tensor, text: Tensor) -> Tensor:
+    def _mmci_maps(self, taps: Sequence[Tensor], text: Tensor) -> list[Tensor]:
+        if taps and all(tap is taps[0] for tap in taps):
+            patches = [taps[0][:, 1:]] * len(taps)
+        else:
+            patches = [tap[:, 1:] for tap in taps]
         if self.config.mmci_combine == "features":
-            return self._probabilities(head(tokens), text)
-        return torch.stack([self._probabilities(branch, text) for branch in head.each(tokens)]).mean(0)
+            return [self._probabilities(tokens, text) for tokens in self.mmci_heads(patches)]
+        return [
+            torch.stack([self._probabilities(branch, text) for branch in head.each(tokens)]).mean(0)
+            for head, tokens in zip(self.mmci_heads, patches, strict=True)
+        ]
 
     def _probabilities(self, tokens: Tensor, text: Tensor) -> Tensor:
         """Compare joint-space tokens (B, N, D) with the text pair (B, 2, D): (B, 2, S, S)."""
@@ -223,9 +251,12 @@ class FiLo(nn.Module):
 
     # training
 
-    def local_loss(self, images: Tensor, class_names: Sequence[str], masks: Tensor) -> Tensor:
+    def needs_taps(self, stage: int) -> bool:
+        """Whether a stage's loss looks at patch tokens; otherwise the global feature is enough."""
+        return stage == 1 or self.config.global_loss == "score"
+
+    def local_loss(self, features: ImageFeatures, class_names: Sequence[str], masks: Tensor) -> Tensor:
         """Stage 1: focal and Dice losses of the maps against masks (B, S, S), at all positions (eq. 9)."""
-        features = self.image_features(images)
         text = self.text_features(self.global_feature(features, adapted=False), class_names)
         maps = self.probability_maps(features, text)
         if self.config.local_loss == "mean":
@@ -243,14 +274,12 @@ class FiLo(nn.Module):
             p, t = p.flatten(0, 1), t.flatten(0, 1)
         return dice(p, t)
 
-    def global_loss(self, images: Tensor, class_names: Sequence[str], labels: Tensor) -> Tensor:
+    def global_loss(self, features: ImageFeatures, class_names: Sequence[str], labels: Tensor) -> Tensor:
         """Stage 2: cross-entropy of the adapted global feature against labels (B,); texts get no gradient."""
-        needs_maps = self.config.global_loss == "score"
-        features = self.image_features(images, tapped=needs_maps)
         image = self.global_feature(features, adapted=True)
         with torch.no_grad():
             text = self.text_features(image, class_names)
-        if not needs_maps:
+        if not self.needs_taps(stage=2):
             return F.cross_entropy(torch.einsum("bd,bkd->bk", image, text) / TEMPERATURE, labels)
         with torch.no_grad():
             maps = self.anomaly_map(self.probability_maps(features, text))

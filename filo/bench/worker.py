@@ -1,0 +1,62 @@
+"""One way of one case in a process of its own, so that its time and its peak memory can be told."""
+
+import multiprocessing
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from filo.logs import peak_memory
+
+
+@dataclass
+class Answer:
+    """What one call took and gave."""
+
+    seconds: float
+    arrays: list[np.ndarray]
+    memory: dict[str, float]
+
+
+class Worker:
+    """Prepares a case in a new process and runs one of its two ways there on demand; idle in between."""
+
+    def __init__(self, case: str, way: int, size: str, device: str, threads: int) -> None:
+        context = multiprocessing.get_context("spawn")  # a fork would begin with this process's memory
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(
+            target=_serve, args=(other, case, way, size, device, threads), daemon=True
+        )
+        self.process.start()
+
+    def run(self) -> Answer:
+        """Run the way once.
+
+        Raises:
+            RuntimeError: the process died, for want of memory for instance.
+        """
+        try:
+            self.pipe.send("run")
+            return self.pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            self.process.join(10)
+            raise RuntimeError(f"its process ended with status {self.process.exitcode}") from error
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.join()
+
+
+def _serve(pipe, case: str, way: int, size: str, device: str, threads: int) -> None:
+    from filo.bench.cases import CASES, WITHOUT_MODEL, Bench
+
+    torch.set_num_threads(threads)
+    place = torch.device(device)
+    run = CASES[case](Bench(size, place, case not in WITHOUT_MODEL))[way]
+    while pipe.recv() == "run":
+        started = time.perf_counter()
+        arrays = run()
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+        pipe.send(Answer(time.perf_counter() - started, arrays, peak_memory(place)))
