@@ -59,6 +59,7 @@ def parse_args() -> argparse.Namespace:
 
     add = parser.add_argument_group("speed: what is exact at fp32, and what is not").add_argument
     options.add_speed_options(add)
+    add("--eval_size", type=options.side, help="side of the maps that are compared (default: the image size)")
 
     add = parser.add_argument_group("run: where and how it runs").add_argument
     add(
@@ -101,7 +102,7 @@ def main() -> None:
 
     started = time.perf_counter()
     workers = options.count_workers(args, device.type)
-    results = evaluate(model, dataset, args.batch_size, device, workers, boxes)
+    results = evaluate(model, dataset, args.batch_size, device, workers, boxes, args.eval_size)
     seconds = time.perf_counter() - started
 
     table = format_table(results)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from filo.clip.load import load_clip
-from filo.clip.text import PLACEHOLDER, grow_tree
+from filo.clip.text import PLACEHOLDER, group_by_size, grow_tree, stack_trees
 from filo.errors import InputError
 
 VISION = {"image_size": 14, "layers": 1, "width": 8, "head_width": 8, "patch_size": 14}
@@ -238,3 +238,56 @@ def test_a_text_of_exactly_the_context_fits_and_one_word_more_does_not(n_ctx, fl
 def test_a_text_far_too_long_is_refused(flat):
     with pytest.raises(InputError, match="more than the 77 tokens"):
         flat[1].text.tokenize(["a " * 500])
+
+
+# ---- several trees, and several sides, in one call
+
+
+def test_trees_of_several_images_go_in_one_call(flat):
+    tower, n_ctx = flat[1].text, 3
+    trees = [tower.grow(texts, n_ctx) for texts in (TEXTS, ["a cut"], random_texts(6, 1))]
+    ctx = torch.randn(3, n_ctx, tower.width)
+    together = tower(stack_trees(trees), ctx)
+    assert together.shape == (3, len(TEXTS), 10)
+    for i, tree in enumerate(trees):
+        close(together[i, : len(tree.leaves)], tower(tree, ctx[i : i + 1])[0])
+
+
+def test_stacked_trees_say_which_of_their_leaves_are_filled_up():
+    stacked = stack_trees([grow_tree([[1, 2], [1, 3]], sides=[0, 1]), grow_tree([[1, 2, 3]])])
+    assert stacked.leaf_sides.tolist() == [[0, 1], [0, -1]]
+    assert len(stacked) == 4  # the two sides share nothing
+    assert stacked.reach[1].tolist() == [
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, True, True, False],
+        [False, False, False, True],
+    ]
+
+
+def test_each_side_has_learned_vectors_of_its_own(flat):
+    tower, n_ctx = flat[1].text, 2
+    texts, sides = ["a cut", "a cut", "a bent wire"], [0, 1, 1]
+    ctx = torch.randn(2, 2, n_ctx, tower.width)
+    found = tower(tower.grow(texts, n_ctx, sides), ctx)
+    for i, (text, side) in enumerate(zip(texts, sides, strict=True)):
+        close(found[:, i], tower(tower.grow([text], n_ctx), ctx[:, side])[:, 0])
+    assert not torch.allclose(found[:, 0], found[:, 1])
+
+
+def test_gradients_reach_the_vectors_of_their_own_image_and_side_alone(flat):
+    tower = flat[1].text
+    trees = [tower.grow(["a cut", "a bent wire"], 2, [0, 1]), tower.grow(["rust"], 2)]
+    ctx = torch.randn(2, 2, 2, tower.width, requires_grad=True)
+    features = tower(stack_trees(trees), ctx)
+    grads = [
+        torch.autograd.grad(features[b, k].sum(), ctx, retain_graph=True)[0] for b, k in ((0, 1), (1, 0))
+    ]
+    touched = [grad.abs().sum((-2, -1)).nonzero().tolist() for grad in grads]
+    assert touched == [[[0, 1]], [[1, 0]]]
+
+
+def test_trees_are_stacked_with_those_of_about_their_size():
+    assert group_by_size([100, 80, 20, 99, 19]) == [[0, 3, 1], [2, 4]]
+    assert group_by_size([5]) == [[0]]
+    assert sorted(i for group in group_by_size([3, 1, 4, 1, 5, 9, 2, 6]) for i in group) == list(range(8))

@@ -171,3 +171,12 @@ def test_every_image_is_given_its_own_boxes(dataset):
     boxes = {entry: f"boxes of {entry.image}" for entry in dataset.entries}
     evaluate(Remembers(), dataset, 3, CPU, boxes=boxes)
     assert seen == [boxes[entry] for entry in dataset.entries]
+
+
+def test_smaller_maps_by_choice_are_the_means_of_what_falls_together(dataset):
+    whole, half = (evaluate(Brightness(), dataset, 3, CPU, eval_size=size) for size in (None, SIDE // 2))
+    for one, other in zip(whole, half, strict=True):
+        assert other.metrics["auroc_sp"] == one.metrics["auroc_sp"]
+        assert other.metrics["auroc_px"] == pytest.approx(one.metrics["auroc_px"], abs=0.1)
+        assert other.metrics["auroc_px"] != one.metrics["auroc_px"]
+    assert evaluate(Brightness(), dataset, 3, CPU, eval_size=SIDE)[0].metrics == whole[0].metrics

@@ -1,0 +1,70 @@
+"""The benchmark's two ways agree, and the command writes what it measured."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from filo.bench import machine
+from filo.bench.cases import CASES, Bench
+from filo.bench.machine import matrix_rate, tower_operations
+from filo.bench.worker import Worker
+from tests.commands import run
+
+CPU = torch.device("cpu")
+AGREEMENT = {"image_bf16": 2e-2}  # all others are exact but for rounding
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_our_way_gives_what_the_plain_way_gives(name):
+    ours, plainly = (CASES[name](Bench("tiny", CPU))[way]() for way in (0, 1))
+    assert len(ours) == len(plainly)
+    for one, other in zip(ours, plainly, strict=True):
+        assert one.shape == other.shape
+        assert np.abs(one - other).max() < AGREEMENT.get(name, 1e-4)
+    assert any(np.abs(array).max() > 1e-3 for array in ours)
+
+
+def test_gradients_are_among_what_is_compared():
+    arrays = CASES["train_step"](Bench("tiny", CPU))[0]()
+    assert len(arrays) == 1 + 36 + 8 + 10  # loss; MMCI, linear heads, prompts
+    assert sum(bool(array.any()) for array in arrays) > 50
+
+
+def test_the_plain_way_computes_gradients_of_the_frozen_text_tower_and_ours_does_not():
+    bench = Bench("tiny", CPU)
+    ours, plainly = CASES["train_step"](bench)
+    ours()
+    assert not any(p.requires_grad for p in bench.model.clip.parameters())
+    plainly()
+    assert all(p.requires_grad for p in bench.model.clip.text.parameters())
+
+
+def test_the_command_measures_and_writes_json(tmp_path, monkeypatch, capfd):
+    path = tmp_path / "bench.json"
+    monkeypatch.setattr(machine, "matrix_rate", lambda *_: matrix_rate(CPU, torch.float32, 128, 1))
+    arguments = ("--size", "tiny", "--rounds", 1, "--only", "metrics", "--json", path, "--device", "cpu")
+    status, out, err = run(monkeypatch, capfd, "filo/bench/__main__.py", *arguments)
+    assert (status, err) == (0, "")
+    row = json.loads(path.read_text())[0]
+    assert row["name"] == "metrics" and row["ratio"] > 0 and row["max_difference"] < 1e-6
+    assert row["ratio"] == pytest.approx(row["reference_seconds"] / row["seconds"])
+    assert row["peak_rss_gb"] > 0 and row["machine"]["matrix_gflops"]["fp32"] > 0
+    assert "| metrics" in out and "GFLOP/s" in out
+
+
+def test_a_way_that_dies_is_said():
+    worker = Worker("metrics", 0, "tiny", "cpu", 1)
+    worker.process.kill()
+    worker.process.join()
+    with pytest.raises(RuntimeError, match="status -9"):
+        worker.run()
+
+
+def test_operations_of_the_image_tower_are_counted_by_hand():
+    layers, N, C = 8, 14 * 14 + 1, 128  # the demo's CLIP at 112 pixels
+    block = 2 * N * (3 + 1 + 4 + 4) * C * C + 2 * 2 * N * N * C
+    vv = 2 * N * C * C + 2 * 2 * N * N * C
+    assert tower_operations("tiny") == layers * block + 6 * vv
+    assert matrix_rate(CPU, torch.float32, side=128, rounds=1) > 1e6
