@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fills tables 2 to 4 of the paper for one pair of datasets: what descriptions, learned template, boxes, position
-# and MMCI's kernels are worth. Rows that differ in what is trained are trained by themselves, seven in all; what
-# is there already is not made again. Edit the variables.
+# Fills tables 2 to 4 of the paper for one pair of datasets, but for their rows of plain CLIP: what descriptions,
+# learned template, boxes, position and MMCI's kernels are worth. Rows that differ in what is trained are trained
+# by themselves, seven in all; what is there already is not made again. Edit the variables.
 set -euo pipefail
 CALLER="$PWD"  # for setup.sh
 cd "$(dirname "$0")"
@@ -10,7 +10,7 @@ TRAIN=visa                      # name and root of the dataset trained on
 TRAIN_ROOT=./data/visa
 TEST=mvtec                      # and of the one tested on
 TEST_ROOT=./data/mvtec
-SAVE=./checkpoints/ablation     # a folder for each row, and table.md
+SAVE=./checkpoints/ablation/${TRAIN}_to_$TEST   # a folder for each row, and table.md
 GROUNDED=./checkpoints/grounding_train_on_visa.pth   # weights of Grounding DINO; without them two rows stay out
 TRAIN_FLAGS=()                  # as (--epoch 15 --clip_pretrained ./ViT-L-14-336px.pt); see python train.py --help
 TEST_FLAGS=()                   # as (--bert ./vocab.txt); see python test.py --help
@@ -27,25 +27,40 @@ has_boxes=1
 [ "$has_boxes" = 1 ] || echo "note: $GROUNDED is not there, so every row goes without boxes"
 RUNS=()
 
+# done_by FOLDER FILE COMMAND...: whether that command made FILE; stops if another one did
+done_by() {
+    [ -e "$1/$2" ] || return 1
+    [ "$(cat "$1/command" 2>/dev/null)" = "${*:3}" ] ||
+        fail "$1 was made by other settings: remove it, or choose another SAVE at the top of ablate.sh"
+}
+
 train_without() {  # NAME PART...: make $SAVE/NAME/filo.safetensors
     local name="$1" parts=()
     shift
     [ $# = 0 ] || parts=(--without "$@")
-    [ -e "$SAVE/$name/filo.safetensors" ] || "$PYTHON" train.py --dataset "$TRAIN" --train_data_path "$TRAIN_ROOT" \
-        --save_path "$SAVE/$name" --keep last --overwrite \
-        ${parts[@]+"${parts[@]}"} ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"}
+    local command=(train.py --dataset "$TRAIN" --train_data_path "$TRAIN_ROOT" --save_path "$SAVE/$name"
+        --keep last --overwrite ${parts[@]+"${parts[@]}"} ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"})
+    ! done_by "$SAVE/$name" filo.safetensors "${command[@]}" || return 0
+    "$PYTHON" "${command[@]}"
+    echo "${command[*]}" >"$SAVE/$name/command"
 }
 
 row() {  # LABEL NAME TEST FLAGS...: test $SAVE/NAME into its folder TEST
     local folder="$SAVE/$2/$3"
-    [ -e "$folder/results.json" ] || "$PYTHON" test.py --dataset "$TEST" --data_path "$TEST_ROOT" \
-        --ckpt_path "$SAVE/$2/filo.safetensors" --save_path "$folder" \
-        "${@:4}" ${TEST_FLAGS[@]+"${TEST_FLAGS[@]}"}
+    local command=(test.py --dataset "$TEST" --data_path "$TEST_ROOT" --ckpt_path "$SAVE/$2/filo.safetensors"
+        --save_path "$folder" "${@:4}" ${TEST_FLAGS[@]+"${TEST_FLAGS[@]}"})
     RUNS+=("$1=$folder")
+    ! done_by "$folder" results.json "${command[@]}" || return 0
+    "$PYTHON" "${command[@]}"
+    echo "${command[*]}" >"$folder/command"
 }
 
-full() {  # LABEL NAME: a row with boxes and position where there is a detector
-    if [ "$has_boxes" = 1 ]; then row "$1" "$2" boxes "${BOXES[@]}"; else row "$1" "$2" plain --detector none; fi
+full() {  # KERNELS NAME: a row with boxes and position where there is a detector
+    if [ "$has_boxes" = 1 ]; then
+        row "table 4: grounding, position, $1" "$2" boxes "${BOXES[@]}"
+    else
+        row "table 4, no detector: $1" "$2" plain --detector none
+    fi
 }
 
 train_without states descriptions template shapes scales
@@ -55,17 +70,17 @@ row "table 2: and descriptions" described plain --detector none
 train_without learned descriptions shapes scales
 row "table 3: generic states, learned template" learned plain --detector none
 train_without linear shapes scales
-row "table 3: and descriptions = table 4: none of its parts" linear plain --detector none
+row "table 3: and descriptions (table 4: no part)" linear plain --detector none
 if [ "$has_boxes" = 1 ]; then
     row "table 4: grounding" linear grounding --without position "${BOXES[@]}"
     row "table 4: grounding, position" linear boxes "${BOXES[@]}"
 fi
 train_without shapes scales
-full "table 4: grounding, position, shapes" shapes
+full "shapes" shapes
 train_without scales shapes
-full "table 4: grounding, position, scales" scales
+full "scales" scales
 train_without all
-full "table 4: all" all
+full "shapes, scales" all
 
 echo
 "$PYTHON" -m filo.compare --out "$SAVE/table.md" "${RUNS[@]}"

@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
         "--features_list",
         type=options.positive,
         nargs="+",
-        help="must be the checkpoint's; kept for old scripts",
+        help="of a published file with other than four heads; otherwise it must be the checkpoint's",
     )
     add("--n_ctx", type=options.positive, help="must be the checkpoint's; kept for old scripts")
     options.add_without_option(add, ABLATIONS)
@@ -84,10 +84,6 @@ def main() -> None:
     warn_if_seen(args, checkpoint, meta)
     folder = args.save_path or args.ckpt_path.parent / f"test_on_{args.dataset}"
     write_json(folder / "args.json", plain(vars(args)))  # first, so that hours are not lost on a bad folder
-    for old in ("table.md", "results.json"):
-        (folder / old).unlink(missing_ok=True)
-    side = args.image_size or checkpoint.clip["image_size"]
-    boxes, detector = localise(args, meta, texts, side, device)
     clip = load_trained_clip(
         args.ckpt_path, checkpoint, args.clip_model, args.clip_pretrained, args.image_size, device
     )
@@ -95,6 +91,9 @@ def main() -> None:
     if clip.image_size != checkpoint.clip["image_size"]:
         trained = checkpoint.clip["image_size"]
         print(f"note: tested at {clip.image_size} pixels, trained at {trained}", file=sys.stderr)
+    boxes, detector = localise(args, meta, texts, config.boxes, clip.image_size, device)
+    for old in ("table.md", "results.json"):
+        (folder / old).unlink(missing_ok=True)
     dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std)
     model = FiLo(clip, config, texts)
     model.load_trained_state(part_of_state(checkpoint.state, checkpoint.config, config))
@@ -151,6 +150,7 @@ def describe_run(
         "command": shlex.join(["python", *sys.argv]),
         "arguments": plain(vars(args)),
         "preset": preset_name(checkpoint.config),
+        "without": args.without,
         "config": asdict(config),
         "classes": {
             r.class_name: {"normal": r.normal, "anomalous": r.anomalous, **r.metrics} for r in results

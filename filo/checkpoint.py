@@ -151,6 +151,10 @@ def _load_ours(path: Path, header: dict[str, str]) -> Checkpoint:
         _check_fields("clip", clip, CLIP_FIELDS)
         _check_clip(clip)
         _check_fields("provenance", provenance, PROVENANCE_FIELDS)
+    except InputError as error:
+        raise InputError(
+            f"{path} was written by another version of this program: {error}; train anew"
+        ) from error
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} has a damaged header ({type(error).__name__}: {error})") from error
     return Checkpoint(read_tensors(path), config, clip, provenance, sha256_of(path))

@@ -27,13 +27,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    table = compare([_split(run) for run in args.runs])
+    table = compare([split_name(run) for run in args.runs])
     print(table)
     if args.out:
         write_text(args.out, table + "\n")
 
 
-def _split(run: str) -> tuple[str, Path]:
+def split_name(run: str) -> tuple[str, Path]:
+    """Split `[NAME=]FOLDER` at the first equals sign; without one the folder is the name."""
     name, equals, folder = run.partition("=")
     return (name, Path(folder)) if equals else (run, Path(run))
 

@@ -96,8 +96,7 @@ def evaluate(
 
 def _resize(maps: Tensor, side: int) -> Tensor:
     """Resize (B, S, S) by the mean of what falls together."""
-    size = (side, side)
-    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False, antialias=True)[:, 0]
+    return F.interpolate(maps[:, None], (side, side), mode="area")[:, 0]
 
 
 def _score(name: str, seen: _Collected) -> ClassResult:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from filo.errors import InputError
-from filo.grounding.boxes import Boxes, Thresholds
+from filo.grounding.boxes import Boxes, BoxRules, Thresholds
 from filo.grounding.cache import open_cache
 from filo.grounding.config import default_config, read_config
 from filo.grounding.search import Request, find_boxes
@@ -38,15 +38,22 @@ def localise(
     args: argparse.Namespace,
     meta: Meta,
     texts: Mapping[str, ClassTexts],
+    rules: BoxRules,
     side: int,
     device: torch.device,
 ) -> Localised:
-    """Find the boxes of every image as `options.add_detector_options` was answered.
+    """Find the boxes of every image as `options.add_detector_options` was answered, unless by the method's
+    `rules` they mean nothing.
 
     Raises:
         InputError: the detector cannot be loaded, or may not run though something is missing.
     """
-    kind = args.detector or ("groundingdino" if args.grounded_checkpoint else "none")
+    kind = args.detector or ("none" if args.grounded_checkpoint is None else "groundingdino")
+    if args.grounded_checkpoint == "":
+        raise InputError("--grounded_checkpoint is empty: name the detector's weights, or leave it out")
+    if kind != "none" and not rules.name_position and rules.outside_weight == 1:
+        print("note: with neither grounding nor position boxes mean nothing, so none are looked for")
+        return Localised(None, {"kind": "none"})
     if kind == "none":
         _say_what_has_no_effect(args)
         return Localised(None, {"kind": kind})
@@ -79,5 +86,7 @@ def localise(
 
 
 def _say_what_has_no_effect(args: argparse.Namespace) -> None:
-    if given := [f"--{name}" for name in OF_DETECTOR if getattr(args, name) is not None]:
+    given = [f"--{name}" for name in OF_DETECTOR if getattr(args, name) is not None]
+    given += [f"--without {part}" for part in args.without if part in ("grounding", "position")]
+    if given:
         print(f"note: without a detector {', '.join(given)} have no effect", file=sys.stderr)

@@ -18,7 +18,12 @@ class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to a help text, unless it is none or the text speaks of it already."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        if action.default in (None, False, []) or "default" in action.help:
+        if (
+            action.default is None
+            or action.default in ([], "")
+            or action.default is False
+            or "default" in action.help
+        ):
             return action.help
         return super()._get_help_string(action)
 

@@ -186,7 +186,7 @@ def _read_classes(path: Path) -> dict[str, ClassPrompt]:
         return {
             class_name: ClassPrompt(
                 name=_text(entry["name"]),
-                descriptions=tuple(_text(d["text"]) for d in entry["descriptions"]),
+                descriptions=tuple(_description(d["text"]) for d in entry["descriptions"]),
                 official_descriptions_of=_text(entry.get("official_descriptions_of", "")),
             )
             for class_name, entry in content["classes"].items()
@@ -201,6 +201,12 @@ def _read_classes(path: Path) -> dict[str, ClassPrompt]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"wanted a text, found {value!r}")
+    return value
+
+
+def _description(value: object) -> str:
+    if not _text(value).strip():  # the detector would find it in everything
+        raise TypeError("a description is empty")
     return value
 
 

@@ -99,14 +99,18 @@ def test_without_weights_the_only_detector_that_fits_is_meant(tmp_path):
     root, config = tmp_path / "cache", {"sizes": (1, 2)}
     assert "0 detectors" in complaint(lambda: open_cache(root, None, config, 64))
     one = open_cache(root, "drawn:0", config, 64)
+    assert "0 detectors" in complaint(lambda: open_cache(root, None, config, 64))  # it has said nothing yet
+    one.put("ab12", an_answer())
     assert open_cache(root, None, config, 64).folder == one.folder
     assert open_cache(root, None, config, 64).about["file"] == "drawn:0"
-    open_cache(root, "drawn:0", config, 128)
+    open_cache(root, "drawn:0", config, 128).put("ab12", an_answer())
     assert open_cache(root, None, config, 64).folder == one.folder
-    open_cache(root, "drawn:1", config, 64)
+    open_cache(root, "drawn:1", config, 64).put("ab12", an_answer())
     assert "drawn:0, drawn:1" in complaint(lambda: open_cache(root, None, config, 64))
     (one.folder / "detector.json").write_text("{")
     assert open_cache(root, None, config, 64).about["file"] == "drawn:1"
+    open_cache(root, "drawn:0", config, 64).put("cd34", an_answer())  # mends it
+    assert "drawn:0, drawn:1" in complaint(lambda: open_cache(root, None, config, 64))
 
 
 def _write_many(folder):
@@ -149,6 +153,9 @@ class _Fake:
 
     def __init__(self):
         self.calls = []
+
+    def explain_misfit(self, size):
+        return "too thin" if min(size) == 1 else None
 
     def detect(self, images, phrases):
         assert len({image.size for image in images}) == 1
@@ -232,6 +239,33 @@ def test_a_broken_picture_is_named_and_what_was_detected_before_is_kept(requests
     assert find(requests[:4], cache, None).detected == 0
 
 
+def test_where_sizes_are_many_few_pictures_wait_for_their_like(tmp_path, cache):
+    requests = []
+    for i in range(60):
+        Image.new("RGB", (60 + 2 * i, 60), (i, 0, 0)).save(tmp_path / f"{i}.png")
+        requests.append(Request(tmp_path / f"{i}.png", ("dent",)))
+    fake, waiting = _Fake(), []
+    detect = fake.detect
+    fake.detect = lambda images, phrases: waiting.append(len(opened)) or detect(images, phrases)
+    opened = []
+
+    def open_and_count(path):
+        opened.append(path)
+        return open_image(path)
+
+    found = find_boxes(requests, DEFAULT, cache, lambda: fake, open_and_count, batch_size=8)
+    assert found.detected == 60 and waiting[0] <= 2 * 16 + 1
+    pairs = enumerate(found.boxes)
+    assert all(np.array_equal(b.boxes, select(an_answer(i), DEFAULT).boxes) for i, b in pairs)
+
+
+def test_a_picture_that_the_detector_cannot_look_at_is_named(tmp_path, cache):
+    Image.new("RGB", (50, 1)).save(tmp_path / "strip.png")
+    message = complaint(lambda: find([Request(tmp_path / "strip.png", ("dent",))], cache, _Fake()))
+    assert message.endswith("strip.png: too thin")
+
+
 def test_what_detector_it_was_stands_beside_the_answers(cache):
+    cache.put("ab12", an_answer())
     about = json.loads((cache.folder / "detector.json").read_text())
     assert about["weights"] == "drawn:0" and about["side"] == 64 and about["config"] == {"hidden_dim": 256}

@@ -35,13 +35,13 @@ OFFICIAL, PAPER = PRESETS["official"], PRESETS["paper"]
 def test_position_and_map_are_the_published_programs(case):
     side, words = GOLDEN["image_size"], GOLDEN["descriptions"] + GOLDEN["general"]
     anomaly_map = np.random.default_rng(GOLDEN["map_seed"]).random((side, side)).astype(np.float32)
-    boxes = to_corners(np.array(case["boxes_cxcywh01"], np.float32).reshape(-1, 4), side)
+    boxes = np.array(case["boxes_cxcywh01"], np.float32).reshape(-1, 4)
     parts = [re.fullmatch(r"(.*)\((.*)\)", phrase).groups() for phrase in case["phrases"]]
-    kept = [i for i, (phrase, _) in enumerate(parts) if counts(phrase, words, OFFICIAL)]
     scores = np.array([float(score) for _, score in parts])
-    position = find_position(boxes[kept], scores[kept], side, OFFICIAL)
+    found = Boxes(boxes, scores, tuple(phrase for phrase, _ in parts))
+    corners, position = locate(found, words, side, OFFICIAL)
     assert ([] if position is None else [POSITIONS[position]]) == case["position"]
-    weighted = anomaly_map * map_weights(boxes[kept], side, OFFICIAL)
+    weighted = anomaly_map * map_weights(corners, side, OFFICIAL)
     assert weighted.mean() == pytest.approx(case["map_mean"], abs=1e-6)
     np.testing.assert_allclose(weighted.mean(1)[::37], case["map_rows"], atol=1e-6)
     np.testing.assert_allclose(weighted.mean(0)[::37], case["map_cols"], atol=1e-6)
@@ -191,10 +191,10 @@ def boxes_at(*centres, scores, phrases):
 
 def test_only_boxes_that_count_say_where():
     found = boxes_at((0.1, 0.1), (0.9, 0.9), scores=[0.9, 0.5], phrases=["table", "bent pin"])
-    corners, position = locate(found, ["bent pin", "defect"], 90, OFFICIAL)
+    corners, position = locate(found, ["bent pin", "defect"], 90, PAPER)
     np.testing.assert_allclose(corners, [[76.5, 76.5, 85.5, 85.5]], atol=1e-4)
     assert position == 8
-    corners, position = locate(found, ["crack"], 90, OFFICIAL)
+    corners, position = locate(found, ["crack"], 90, PAPER)
     assert corners.shape == (0, 4)
     assert position == 4
 
@@ -209,6 +209,19 @@ def test_scores_that_are_written_alike_tie_in_the_program_only():
 def test_a_score_is_cut_as_its_first_four_characters(value):
     score = np.array([value], np.float32)
     assert cut(score)[0] == float(str(score.item())[:4])
+
+
+def test_a_rejected_box_stays_unscaled_in_the_program_and_protects_one_pixel_at_most():
+    for size, pixels in ((1.0, 1), (0.99, 0)):
+        found = Boxes(np.array([[0.5, 0.5, size, size]], np.float32), np.ones(1, np.float32), ("table",))
+        corners, position = locate(found, ["dent"], 90, OFFICIAL)
+        assert (map_weights(corners, 90, OFFICIAL) == 1).sum() == pixels and position == 4
+        assert len(locate(found, ["dent"], 90, PAPER)[0]) == 0
+
+
+@pytest.mark.parametrize("value", [0.29, 0.3, 0.57, 0.07, 0.99])
+def test_a_score_that_is_cut_already_stays(value):
+    assert cut(np.array([value]))[0] == value
 
 
 def test_the_position_can_be_switched_off():

@@ -1,5 +1,6 @@
 """A small Grounding DINO: captions, batches, weights in every form, and what is refused."""
 
+import json
 import re
 
 import numpy as np
@@ -234,6 +235,27 @@ def test_of_box_heads_that_differ_the_last_is_taken_as_the_program_does_and_that
     assert capsys.readouterr().err == ""
     one, other = (m.detect(pictures[:1], PHRASES)[0] for m in (both, found))
     assert np.abs(one.boxes - other.boxes).max() > 1e-3
+
+
+def test_pictures_too_small_or_too_thin_are_explained(detector, files, tmp_path):
+    assert detector.explain_misfit((80, 70)) is None
+    assert "too thin a strip" in detector.explain_misfit((1, 5000))
+    many = write_config(tmp_path / "many.py", num_queries=86)
+    wants_more = load_detector("drawn:0", many, files[1], SIDE)
+    assert "has 85 places to look at and wants 86" in wants_more.explain_misfit((64, 64))  # 64 + 16 + 4 + 1
+    with pytest.raises(RuntimeError):  # what the package itself says
+        wants_more.detect([Image.new("RGB", (64, 64))], PHRASES)
+    enough = load_detector("drawn:0", write_config(tmp_path / "enough.py", num_queries=85), files[1], SIDE)
+    assert enough.explain_misfit((64, 64)) is None
+    assert len(enough.detect([Image.new("RGB", (64, 64))], PHRASES)[0].boxes) == 85
+
+
+def test_another_bert_than_the_weights_hold_points_to_its_flag(files, tmp_path):
+    bert = write_vocabulary(tmp_path / "bert")
+    sizes = json.loads((bert / "config.json").read_text())
+    (bert / "config.json").write_text(json.dumps(sizes | {"intermediate_size": 48}))
+    message = complaint(lambda: load_detector(str(files[2]), files[0], bert, SIDE))
+    assert "--bert" in message and "intermediate" in message
 
 
 def test_weights_of_swin_b_are_named_as_such(files, weights, tmp_path):

@@ -102,6 +102,27 @@ def test_a_filo_checkpoint_as_detector_and_the_reverse_are_told_apart(test, grou
 def test_flags_of_a_detector_have_no_effect_without_one_and_that_is_said(test):
     status, _, _, err = test("none", detector="none", box_threshold=0.3, bert="vocab.txt")
     assert status == 0 and err == "note: without a detector --bert, --box_threshold have no effect\n"
+    status, _, _, err = test("none", without=["position"])
+    assert status == 0 and err == "note: without a detector --without position have no effect\n"
+
+
+def test_an_empty_name_of_weights_is_no_wish_to_go_without(test):
+    status, _, _, err = test("empty", grounded_checkpoint="")
+    assert status == 2 and "--grounded_checkpoint is empty" in err
+
+
+def test_where_boxes_mean_nothing_none_are_looked_for(test, grounding):
+    parts = {"without": ["grounding", "position"], "cache_dir": grounding["cache_dir"].with_name("unused")}
+    status, results, out, _ = test("nothing", **grounding | parts)
+    assert status == 0 and "none are looked for" in out and results["detector"] == {"kind": "none"}
+    assert not parts["cache_dir"].exists()
+
+
+def test_a_wrong_clip_is_said_before_the_detector_runs_and_old_results_stay(test, grounding, tmp_path):
+    assert test("same", **grounding)[0] == 0
+    fresh = {"cache_dir": tmp_path / "fresh", "clip_pretrained": "nope.pt"}
+    assert test("same", **grounding | fresh)[0] == 2
+    assert (tmp_path / "same" / "table.md").exists() and not fresh["cache_dir"].exists()
 
 
 def test_parts_of_the_method_can_be_switched_off(test, test_flags):

@@ -146,6 +146,13 @@ def test_descriptions_are_shared_only_when_asked_for(tmp_path):
         )
 
 
+@pytest.mark.parametrize("text", ["", "  "])
+def test_an_empty_description_is_refused_since_it_would_match_every_box(tmp_path, text):
+    classes = {"nut": {"name": "nut", "descriptions": [{"text": text}]}}
+    (tmp_path / "p.json").write_text(json.dumps({"classes": classes}))
+    assert "a description is empty" in complaint(lambda: PromptBook([tmp_path / "p.json"]))
+
+
 def test_both_kinds_of_macaroni_are_described_alike_in_the_published_program():
     book = PromptBook([find_prompt_file("visa")])
     both = ["macaroni1", "macaroni2"]

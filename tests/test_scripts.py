@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from filo.compare import split_name
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -120,7 +122,7 @@ def test_without_weights_of_a_detector_the_test_goes_without_and_says_so(checkou
         (checkout / "checkpoints" / f"filo_train_on_{name}.pth").touch()
     status, out, err = bash(checkout, "bash test.sh", PYTHON=str(stand_in(checkout)))
     assert status == 0, err
-    assert "grounding_train_on_visa.pth is not there" in out
+    assert "no detector's weights in './checkpoints/grounding_train_on_visa.pth'" in out
     assert all("none" in call and "--grounded_checkpoint" not in call for call in calls_of(checkout))
     script = (checkout / "test.sh").read_text().replace("DETECTOR=auto", "DETECTOR=cached")
     (checkout / "test.sh").write_text(script.replace("BERT= ", "BERT=words.txt "))
@@ -129,44 +131,83 @@ def test_without_weights_of_a_detector_the_test_goes_without_and_says_so(checkou
     assert last[last.index("--detector") + 1] == "cached" and last[last.index("--bert") + 1] == "words.txt"
 
 
-def test_the_ablation_trains_seven_times_and_tests_every_row(checkout):
+WORKING = """#!/bin/sh
+[ "$1" = -c ] && exit
+echo "$@" >> calls
+if [ "$2" = filo.compare ]; then shift 4; printf '%s\\n' "$@" > runs; fi
+while [ $# -gt 0 ]; do
+    [ "$1" = --save_path ] && mkdir -p "$2" && touch "$2/filo.safetensors" "$2/results.json"
+    shift
+done
+"""
+
+
+def ablate(folder, changes=()):
+    """Run ablate.sh with some of its lines changed; give status, error and what it trained and tested."""
+    fake = stand_in(folder)
+    fake.write_text(WORKING)
+    script = (ROOT / "ablate.sh").read_text()
+    for old, new in changes:
+        assert old in script
+        script = script.replace(old, new)
+    (folder / "ablate.sh").write_text(script)
+    (folder / "calls").write_text("")
+    status, _, err = bash(folder, "bash ablate.sh", PYTHON=str(fake))
+    return status, err, *([c for c in calls_of(folder) if c[0] == name] for name in ("train.py", "test.py"))
+
+
+@pytest.mark.parametrize(("boxes", "rows"), [(False, 7), (True, 9)])
+def test_the_ablation_trains_seven_times_and_tests_every_row(checkout, boxes, rows):
     with_data(checkout)
-    fake = stand_in(checkout)
     (checkout / "checkpoints").mkdir()
-    for boxes, rows in ((False, 7), (True, 9)):
-        (checkout / "calls").unlink(missing_ok=True)
-        if boxes:
-            (checkout / "checkpoints" / "grounding_train_on_visa.pth").touch()
-        status, _, err = bash(checkout, "bash ablate.sh", PYTHON=str(fake))
-        assert status == 0, err
-        calls = calls_of(checkout)
-        trained, tested = ([c for c in calls if c[0] == name] for name in ("train.py", "test.py"))
-        parts = [c[c.index("--without") + 1 :] if "--without" in c else [] for c in trained]
-        assert parts == [
-            ["descriptions", "template", "shapes", "scales"],
-            ["template", "shapes", "scales"],
-            ["descriptions", "shapes", "scales"],
-            ["shapes", "scales"],
-            ["scales"],
-            ["shapes"],
-            [],
-        ]
-        assert len(tested) == rows
-        assert len({c[c.index("--save_path") + 1] for c in tested}) == rows
-        assert sum("--grounded_checkpoint" in c for c in tested) == (5 if boxes else 0)
-        assert calls[-1][:2] == ["-m", "filo.compare"]
-        assert " ".join(calls[-1]).count("=./checkpoints/ablation/") == rows
+    if boxes:
+        (checkout / "checkpoints" / "grounding_train_on_visa.pth").touch()
+    status, err, trained, tested = ablate(checkout)
+    assert status == 0, err
+    parts = [c[c.index("--without") + 1 :] if "--without" in c else [] for c in trained]
+    assert parts == [
+        ["descriptions", "template", "shapes", "scales"],
+        ["template", "shapes", "scales"],
+        ["descriptions", "shapes", "scales"],
+        ["shapes", "scales"],
+        ["scales"],
+        ["shapes"],
+        [],
+    ]
+    assert len(tested) == len({c[c.index("--save_path") + 1] for c in tested}) == rows
+    assert sum("--grounded_checkpoint" in c for c in tested) == (5 if boxes else 0)
+    runs = [split_name(run) for run in (checkout / "runs").read_text().splitlines()]
+    assert len({name for name, _ in runs}) == len(runs) == rows
+    assert all((checkout / folder / "results.json").exists() for _, folder in runs)
+    assert sum("grounding" in name for name, _ in runs) == (5 if boxes else 0)
 
 
-def test_the_ablation_goes_on_where_it_stopped(checkout):
+def test_the_ablation_goes_on_where_it_stopped_and_mixes_no_settings(checkout):
     with_data(checkout)
-    for name in ("states", "described"):
-        (checkout / "checkpoints" / "ablation" / name / "plain").mkdir(parents=True)
-        (checkout / "checkpoints" / "ablation" / name / "filo.safetensors").touch()
-    (checkout / "checkpoints" / "ablation" / "states" / "plain" / "results.json").touch()
-    assert bash(checkout, "bash ablate.sh", PYTHON=str(stand_in(checkout)))[0] == 0
-    calls = calls_of(checkout)
-    assert sum(call[0] == "train.py" for call in calls) == 5 and sum(c[0] == "test.py" for c in calls) == 6
+    assert len(ablate(checkout)[2]) == 7
+    assert ablate(checkout)[2:] == ([], [])
+    done = checkout / "checkpoints" / "ablation" / "visa_to_mvtec"
+    shutil.rmtree(done / "linear")
+    (done / "states" / "plain" / "results.json").unlink()
+    _, _, trained, tested = ablate(checkout)
+    assert (len(trained), len(tested)) == (1, 2)
+    swapped = [("TRAIN=visa", "TRAIN=mvtec"), ("TEST=mvtec", "TEST=visa")]
+    assert len(ablate(checkout, swapped)[2]) == 7
+    for line in (("TRAIN_FLAGS=()", "TRAIN_FLAGS=(--epoch 1)"), ("TEST_FLAGS=()", "TEST_FLAGS=(--seed 1)")):
+        status, err, trained, tested = ablate(checkout, [line])
+        assert status == 2 and "made by other settings" in err and not trained and not tested
+
+
+def test_another_dataset_is_tested_by_name(checkout):
+    root = checkout / "data" / "deep_pcb"
+    root.mkdir()
+    (root / "meta.json").write_text("{}")
+    command = "bash test.sh deep_pcb ./data/deep_pcb ours.safetensors --grounded_checkpoint drawn:0 --seed 3"
+    status, out, err = bash(checkout, command, PYTHON=str(stand_in(checkout)))
+    assert status == 0, err
+    call = calls_of(checkout)[-1]
+    assert call[call.index("--dataset") + 1] == "deep_pcb" and call[-4:] == command.split()[-4:]
+    assert "no detector's weights in './checkpoints/groundingdino_swint_ogc.pth'" in out
 
 
 def test_the_environment_is_made_once_and_anew_when_requirements_change(checkout):

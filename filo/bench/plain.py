@@ -81,8 +81,10 @@ def text_pair(model: FiLo, image: Tensor, class_name: str) -> Tensor:
 
 
 def mmci(heads: Sequence[MultiShapeConv], tokens: Tensor) -> list[Tensor]:
-    """Run every kernel of every head by itself."""
-    return [from_grid(sum(conv(to_grid(tokens)) for conv in head.branches)) for head in heads]
+    """Run every kernel of every head by itself, on a view of the tokens as the published program does."""
+    B, N, C = tokens.shape
+    grid = tokens.view(B, math.isqrt(N), math.isqrt(N), C).permute(0, 3, 1, 2)
+    return [from_grid(sum(conv(grid) for conv in head.branches)) for head in heads]
 
 
 def probability_maps(model: FiLo, features: ImageFeatures, pair: Tensor) -> list[Tensor]:

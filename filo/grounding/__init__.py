@@ -1,1 +1,1 @@
-"""Where anomalies are looked for: boxes and what they mean. Imports nothing else of ours."""
+"""The detector and what its boxes mean (FiLo, section 3.3)."""

@@ -27,6 +27,9 @@ class BoxRules:
     lower_case: bool = False
     # as official: scores are compared as the program writes them, cut to two decimals, so that ties arise
     cut_scores: bool = True
+    # as official: a box that does not count stays in relative units, so that one as wide and high as the
+    # image protects the first pixel
+    rejected_unscaled: bool = True
     # as official: the bins are closed (0-172, 173-344, 345-517), so that a centre between two has no position
     gaps_between_bins: bool = True
     # as official: negative corners are taken for slice bounds, which count from the far side
@@ -42,6 +45,7 @@ PRESETS = {
     "paper": BoxRules(
         lower_case=True,
         cut_scores=False,
+        rejected_unscaled=False,
         gaps_between_bins=False,
         wrap_corners=False,
         peak_before_weighting=False,
@@ -111,16 +115,22 @@ def counts(phrase: str, words: Sequence[str], rules: BoxRules) -> bool:
 
 
 def locate(boxes: Boxes, words: Sequence[str], side: int, rules: BoxRules) -> tuple[np.ndarray, int | None]:
-    """Give the boxes that count, (K, 4) as corners, and the position they name (see `find_position`)."""
-    counting = [i for i, phrase in enumerate(boxes.phrases) if counts(phrase, words, rules)]
+    """Give the corners (K, 4) of what protects the map, and the position that the boxes that count name (see
+    `find_position`).
+    """
+    counting = np.array([counts(phrase, words, rules) for phrase in boxes.phrases], dtype=bool)
     corners = to_corners(boxes.boxes[counting], side)
     scores = cut(boxes.scores[counting]) if rules.cut_scores else boxes.scores[counting]
-    return corners, find_position(corners, scores, side, rules)
+    position = find_position(corners, scores, side, rules)
+    if rules.rejected_unscaled:
+        corners = np.concatenate([corners, boxes.boxes[~counting]])
+    return corners, position
 
 
 def cut(scores: np.ndarray) -> np.ndarray:
     """Cut scores to two decimals, as the published program writes them into phrases."""
-    return np.floor(scores.astype(np.float64) * 100) / 100
+    hundredths = scores.astype(np.float64) * 100
+    return np.floor(hundredths + 1e-9) / 100  # so that a score that is cut already stays as it is
 
 
 def to_corners(boxes: np.ndarray, side: int) -> np.ndarray:

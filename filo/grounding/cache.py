@@ -30,6 +30,7 @@ class BoxCache:
 
     def __init__(self, folder: Path, about: dict) -> None:
         self.folder, self.about = folder, about
+        self._is_described = False
 
     def get(self, key: str) -> Detection | None:
         """Give an answer; None if it is not there or damaged, so that it is made again."""
@@ -59,6 +60,9 @@ class BoxCache:
                 )
 
         write_atomically(self._path(key), write)
+        if not self._is_described and _read(self.folder / ABOUT) != self.about:
+            write_json(self.folder / ABOUT, self.about)  # only now there is something to describe
+        self._is_described = True
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npz"
@@ -70,7 +74,7 @@ def open_cache(root: Path, weights: str | None, config: dict, side: int) -> BoxC
     Without weights the one detector is meant that there are answers of for this config and side.
 
     Raises:
-        InputError: there is no such file, not one such detector, or the folder cannot be written to.
+        InputError: there is no such file, or not one such detector.
     """
     if weights is None:
         return _find_only(root, config, side)
@@ -83,10 +87,7 @@ def open_cache(root: Path, weights: str | None, config: dict, side: int) -> BoxC
     identity = {"version": VERSION, "config": config, "side": side}
     identity["weights"] = sha256_of(path) if path.is_file() else weights
     folder = root / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    about = identity | {"file": path.name}
-    if not (folder / ABOUT).is_file():
-        write_json(folder / ABOUT, about)
-    return BoxCache(folder, about)
+    return BoxCache(folder, json.loads(json.dumps(identity | {"file": path.name})))
 
 
 def _find_only(root: Path, config: dict, side: int) -> BoxCache:

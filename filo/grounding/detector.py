@@ -37,6 +37,19 @@ class GroundingDino:
         model.bert = _EncodeOnce(model.bert)
         self.model, self.side, self.device = model.to(device).eval(), side, torch.device(device)
 
+    def explain_misfit(self, size: tuple[int, int]) -> str | None:
+        """Say why the model cannot look at an image of (width, height); None if it can."""
+        width, height = target_size(size, self.side)
+        if min(width, height) < 1:
+            return f"{size[0]}x{size[1]} pixels are too thin a strip for the detector"
+        places, wanted = _count_places(width, height, self.model.num_feature_levels), self.model.num_queries
+        if places >= wanted:
+            return None
+        return (
+            f"at {width}x{height} pixels the detector has {places} places to look at and wants {wanted}: "
+            "take a larger --image_size, or go without by --detector none"
+        )
+
     def detect(self, images: Sequence[Image.Image], phrases: Sequence[str]) -> list[Detection]:
         """Look for `phrases` in RGB images that `target_size` brings to one size.
 
@@ -97,6 +110,15 @@ def target_size(size: tuple[int, int], side: int) -> tuple[int, int]:
     if width < height:
         return side, int(side * height / width)
     return int(side * width / height), side
+
+
+def _count_places(width: int, height: int, levels: int) -> int:
+    """Count the cells of all feature maps: the first has one for 8 x 8 pixels, each further one a quarter."""
+    places, width, height = 0, -(-width // 4), -(-height // 4)
+    for _ in range(levels):
+        width, height = -(-width // 2), -(-height // 2)
+        places += width * height
+    return places
 
 
 def split_phrases(

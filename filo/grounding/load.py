@@ -111,6 +111,11 @@ def _fill(model: nn.Module, state: dict[str, Tensor], path: str, config: Path) -
     unknown = [name for name in state if name not in wanted and name not in UNUSED]
     other = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
     if wrong := [*other, *missing, *unknown]:
+        if other and all(name.startswith("bert.") for name in wrong):
+            raise InputError(
+                f"{path} holds another BERT than the one that was made, first {wrong[0]}: --bert names the "
+                "folder of its vocab.txt and, if it is not bert-base, its config.json"
+            )
         want, found = (tuple(s[wrong[0]].shape) if wrong[0] in s else "none" for s in (wanted, state))
         raise InputError(
             f"{path} does not fit {config.name}: {len(wrong)} of {len(wanted)} tensors differ, the first is "

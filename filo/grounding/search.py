@@ -83,7 +83,7 @@ def _detect(
         return
     detector = load()
     with tqdm(total=len(requests), desc="boxes detected", unit="image", disable=None) as bar:
-        for phrases, keys, images in _batches(requests, detector.side, open_image, batch_size):
+        for phrases, keys, images in _batches(requests, detector, open_image, batch_size):
             for key, answer in zip(keys, detector.detect(images, phrases), strict=True):
                 cache.put(key, answer)
                 yield key, answer
@@ -91,17 +91,28 @@ def _detect(
 
 
 def _batches(
-    requests: dict[str, Request], side: int, open_image: Callable[[Path], Image.Image], batch_size: int
+    requests: dict[str, Request],
+    detector: GroundingDino,
+    open_image: Callable[[Path], Image.Image],
+    batch_size: int,
 ) -> Iterator[tuple[tuple[str, ...], list[str], list[Image.Image]]]:
-    """Group requests by caption, then by size: phrases, keys and images of one batch after the other."""
+    """Group requests by caption, then by size: phrases, keys and images of one batch after the other.
+
+    Where sizes are many, batches stay small: no more than `READ_AT_ONCE` images wait for their like.
+    """
     for phrases in dict.fromkeys(request.phrases for request in requests.values()):
         of_caption = {key: r.image for key, r in requests.items() if r.phrases == phrases}
         waiting: dict[tuple[int, int], list[tuple[str, Image.Image]]] = {}
         for key, image in _read(of_caption, open_image):
-            size = target_size(image.size, side)
+            if misfit := detector.explain_misfit(image.size):
+                raise InputError(f"{of_caption[key]}: {misfit}")
+            size = target_size(image.size, detector.side)
             waiting.setdefault(size, []).append((key, image))
             if len(waiting[size]) == batch_size:
                 yield phrases, *_unzip(waiting.pop(size))
+            elif sum(map(len, waiting.values())) > READ_AT_ONCE:
+                fullest = max(waiting, key=lambda size: len(waiting[size]))
+                yield phrases, *_unzip(waiting.pop(fullest))
         for batch in waiting.values():
             yield phrases, *_unzip(batch)
 
