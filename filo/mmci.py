@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 SHAPES = ((1, 1), (3, 3), (5, 5), (7, 7), (1, 5), (5, 1))
 
@@ -32,7 +33,7 @@ class MultiShapeConv(nn.Module):
         self.branches = nn.ModuleList(nn.Conv2d(c_in, c_out, shape, padding="same") for shape in shapes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return _convolve(tokens, *merge_heads([self]))
+        return _convolve_in_training([self], tokens)
 
     def each(self, tokens: Tensor) -> list[Tensor]:
         """Give every branch's output by itself, (B, N, D) each; `forward` is their sum."""
@@ -62,48 +63,90 @@ class MultiShapeHeads(nn.ModuleList):
             seen_by.setdefault(id(tap), []).append(i)
         outputs: dict[int, Tensor] = {}
         for heads in seen_by.values():
-            together = _convolve(taps[heads[0]], *self._merged(tuple(heads)))
+            tokens = taps[heads[0]]
+            if torch.is_grad_enabled():
+                self._kept.clear()  # in training merged kernels would only take memory
+                together = _convolve_in_training([self[i] for i in heads], tokens)
+            else:
+                together = _convolve(tokens, *self._merged(tuple(heads)))
             outputs |= zip(heads, together.chunk(len(heads), dim=-1), strict=True)
         return [outputs[i] for i in range(len(self))]
 
     def _merged(self, heads: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        if torch.is_grad_enabled():
-            self._kept.clear()  # in training they would only take memory
-            return merge_heads([self[i] for i in heads])
         state = tuple((p.data_ptr(), p._version) for i in heads for p in self[i].parameters())
         if heads not in self._kept or self._kept[heads][0] != state:
             self._kept[heads] = (state, *merge_heads([self[i] for i in heads]))
         return self._kept[heads][1:]
 
 
+@torch.no_grad()
 def merge_heads(heads: Sequence[MultiShapeConv]) -> tuple[Tensor, Tensor]:
-    """Give the one kernel (heads * D, C, h, w) and bias (heads * D,) that do what all the heads do."""
-    branches = [list(head.branches) for head in heads]
-    kernel = _Merge.apply([len(of_head) for of_head in branches], *(b.weight for h in branches for b in h))
-    return kernel, torch.cat([torch.stack([conv.bias for conv in h]).sum(0) for h in branches])
+    """Give the one kernel (heads * D, C, h, w) and bias (heads * D,) that do what all the heads do; no
+    gradient goes through them.
+    """
+    return _add_up([[conv.weight for conv in head.branches] for head in heads]), _add_biases(heads)
 
 
-class _Merge(torch.autograd.Function):
-    """Adds kernels up about their centres in one buffer, which autograd would copy for every kernel."""
+def _add_biases(heads: Sequence[MultiShapeConv]) -> Tensor:
+    return torch.cat([torch.stack([conv.bias for conv in head.branches]).sum(0) for head in heads])
+
+
+def _add_up(kernels: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Add the kernels of each head up about their centres, all in one buffer."""
+    D, C = kernels[0][0].shape[:2]
+    height, width = (max(k.shape[axis] for of_head in kernels for k in of_head) for axis in (2, 3))
+    merged = kernels[0][0].new_zeros(len(kernels) * D, C, height, width)
+    for rows, of_head in zip(merged.split(D), kernels, strict=True):
+        for kernel in of_head:
+            rows[_centre(kernel, rows)] += kernel
+    return merged
+
+
+def _centre(kernel: Tensor, merged: Tensor) -> tuple:
+    """Where a kernel lies in a merged one."""
+    (h, w), (height, width) = kernel.shape[2:], merged.shape[2:]
+    top, left = (height - h) // 2, (width - w) // 2
+    return slice(None), slice(None), slice(top, top + h), slice(left, left + w)
+
+
+class _MergedConv(torch.autograd.Function):
+    """The heads as one convolution. The merged kernel is not kept for the backward pass, which goes head by
+    head: both would take half a gigabyte each at full size.
+    """
 
     @staticmethod
-    def forward(ctx, counts: list[int], *kernels: Tensor) -> Tensor:
-        D, C = kernels[0].shape[:2]
-        height, width = (max(kernel.shape[axis] for kernel in kernels) for axis in (2, 3))
-        merged = kernels[0].new_zeros(len(counts) * D, C, height, width)
-        ctx.places = []
-        numbers = [head for head, count in enumerate(counts) for _ in range(count)]
-        for head, kernel in zip(numbers, kernels, strict=True):
-            h, w = kernel.shape[2:]
-            top, left = (height - h) // 2, (width - w) // 2
-            rows, down, across = slice(head * D, (head + 1) * D), slice(top, top + h), slice(left, left + w)
-            ctx.places.append((rows, slice(None), down, across))
-            merged[ctx.places[-1]] += kernel
-        return merged
+    def forward(ctx, grid: Tensor, bias: Tensor, counts: list[int], *kernels: Tensor) -> Tensor:
+        ctx.save_for_backward(grid, *kernels)
+        ctx.counts = counts
+        return F.conv2d(grid, _add_up(_by_head(kernels, counts)), bias, padding="same")
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
-        return None, *(grad[place].contiguous() for place in ctx.places)
+        grid, *kernels = ctx.saved_tensors
+        by_head, grad_grid, grads = _by_head(kernels, ctx.counts), None, []
+        D, C = kernels[0].shape[:2]
+        if ctx.needs_input_grad[0]:
+            merged = _add_up(by_head)
+            padding = [side // 2 for side in merged.shape[2:]]
+            grad_grid = conv2d_input(grid.shape, merged, grad, padding=padding)
+        sides = [max(kernel.shape[axis] for kernel in kernels) for axis in (2, 3)]
+        for of_head, of_output in zip(by_head, grad.split(D, dim=1), strict=True):
+            whole = conv2d_weight(
+                grid, (D, C, *sides), of_output.contiguous(), padding=[side // 2 for side in sides]
+            )
+            grads += [whole[_centre(kernel, whole)].contiguous() for kernel in of_head]
+        return grad_grid, grad.sum((0, 2, 3)), None, *grads
+
+
+def _by_head(kernels: Sequence[Tensor], counts: Sequence[int]) -> list[list[Tensor]]:
+    rest = iter(kernels)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+def _convolve_in_training(heads: Sequence[MultiShapeConv], tokens: Tensor) -> Tensor:
+    kernels = [conv.weight for head in heads for conv in head.branches]
+    counts = [len(head.branches) for head in heads]
+    return from_grid(_MergedConv.apply(to_grid(tokens), _add_biases(heads), counts, *kernels))
 
 
 def _convolve(tokens: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:

@@ -206,6 +206,7 @@ def _steps(
             optimizer.step()
             bench.model.clip.zero_grad(set_to_none=True)
             first[:] = first or _arrays(loss, *(p.grad.flatten()[:500] for p in watched))
+            optimizer.zero_grad(set_to_none=True)  # the other way needs the memory now
             return first
 
         return run
