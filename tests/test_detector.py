@@ -136,6 +136,7 @@ def test_a_batch_gives_what_its_images_give_one_by_one(detector, pictures):
     assert np.abs(together[0].probabilities - together[1].probabilities).max() > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_answer_is_the_packages_own(detector, pictures):
     """Preprocessing and forward pass as groundingdino-py does them."""
     from groundingdino.datasets import transforms as T
