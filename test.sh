@@ -56,9 +56,9 @@ test_on() {  # NAME ROOT CHECKPOINT DETECTOR_WEIGHTS PROMPTS FLAGS...
     fi
     case "$3" in
         *.safetensors) ;;
-        *) if [ -n "$5" ] && [ -e "$5" ]; then
+        *) if [ -e "$5" ]; then
                flags+=(--prompts "$5")
-           else
+           elif [ -n "$5" ]; then  # there are published tables for this dataset
                echo "note: the published tables need the published descriptions: python prompts/import_official.py PATH"
            fi ;;
     esac

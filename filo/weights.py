@@ -14,6 +14,8 @@ from torch import Tensor
 
 from filo.errors import InputError
 
+# stands before a seed instead of a file: weights that know nothing, for tests and timing
+DRAWN = "drawn:"
 # entries of OpenAI's archives that describe the model instead of being weights
 DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
 # under which key programs put the tensors: most trainers, Grounding DINO, the published FiLo
@@ -24,6 +26,20 @@ MARKS = {
     "trained": ("linear_heads.0.weight", "normal_prompt.ctx"),
     "clip": ("visual.conv1.weight", "logit_scale"),
 }
+
+
+def drawn_seed(name: str) -> int | None:
+    """Give the seed of weights that are called `drawn:SEED`; None for any other name.
+
+    Raises:
+        InputError: the seed is no number that a generator takes.
+    """
+    if not name.startswith(DRAWN):
+        return None
+    seed = name.removeprefix(DRAWN)
+    if not seed.isdecimal() or int(seed) >= 2**63:
+        raise InputError(f"weights {name}: wanted a number below 2^63 as seed, such as {DRAWN}0")
+    return int(seed)
 
 
 def find_kind(names: Iterable[str]) -> Literal["published", "trained", "clip"] | None:

@@ -15,10 +15,9 @@ from filo.clip.text import TextTower
 from filo.clip.vision import VisionTower
 from filo.errors import InputError
 from filo.precision import DTYPES
-from filo.weights import find_kind, fingerprint, read_weights
+from filo.weights import drawn_seed, find_kind, fingerprint, read_weights
 
 ACTIVATIONS = ("gelu", "quick_gelu")
-DRAWN = "drawn:"
 
 
 class CLIP(nn.Module):
@@ -108,8 +107,8 @@ def find_weights(
         InputError: there are none, or the file holds something else.
     """
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    if pretrained.startswith(DRAWN):
-        return draw_weights(name, config, pretrained.removeprefix(DRAWN)), mean, std
+    if (seed := drawn_seed(pretrained)) is not None:
+        return draw_weights(name, config, seed), mean, std
     tags = open_clip.list_pretrained_tags_by_model(name)
     if pretrained not in tags:
         if not Path(pretrained).exists() and not Path(pretrained).suffix:
@@ -141,12 +140,10 @@ def _address(tag: dict) -> str:
     return " or ".join(filter(None, (tag.get("url"), hub))) or "where the model is published"
 
 
-def draw_weights(name: str, config: dict, seed: str) -> dict[str, Tensor]:
+def draw_weights(name: str, config: dict, seed: int) -> dict[str, Tensor]:
     """Draw weights from a seed, the same on every machine, without touching the global generator."""
-    if not seed.isdecimal() or int(seed) >= 2**63:
-        raise InputError(f"weights {DRAWN}{seed}: wanted a number below 2^63 as seed, such as {DRAWN}0")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seed))
+        torch.manual_seed(seed)
         return build_model(name, config, config["vision_cfg"].get("image_size", 224), "gelu").state_dict()
 
 

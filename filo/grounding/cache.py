@@ -17,6 +17,7 @@ import numpy as np
 from filo.errors import InputError
 from filo.files import sha256_of, write_atomically, write_json
 from filo.grounding.boxes import Detection
+from filo.weights import drawn_seed
 
 ABOUT = "detector.json"
 VERSION = 1  # of what is computed and how it is kept; another one never reads these files
@@ -79,7 +80,7 @@ def open_cache(root: Path, weights: str | None, config: dict, side: int) -> BoxC
     if weights is None:
         return _find_only(root, config, side)
     path = Path(weights)
-    if not weights.startswith("drawn:") and not path.is_file():
+    if drawn_seed(weights) is None and not path.is_file():
         raise InputError(
             f"{path}: no such detector weights; correct --grounded_checkpoint, leave it out with --detector "
             "cached to use what was found before, or go without by --detector none"

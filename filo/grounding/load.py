@@ -15,9 +15,8 @@ from filo.grounding.config import PACKAGE_CONFIG, default_config, read_config
 from filo.grounding.detector import GroundingDino, quiet
 from filo.grounding.mmdetection import to_original
 from filo.grounding.weights import find_form
-from filo.weights import find_kind, read_weights
+from filo.weights import drawn_seed, find_kind, read_weights
 
-DRAWN = "drawn:"
 # in some published files, and in no model: the table of a training task, and a count from 0 to 511
 UNUSED = ("label_enc.weight", "bert.embeddings.position_ids")
 OTHERS = {
@@ -46,15 +45,15 @@ def load_detector(
     """
     config = config or default_config()
     settings = read_config(config)
-    state = None if weights.startswith(DRAWN) else _read_state(Path(weights))
+    seed = drawn_seed(weights)
+    state = _read_state(Path(weights)) if seed is None else None
     if state is not None and find_form(state) == "mmdetection":
         try:
             state = to_original(state)
         except InputError as error:
             raise InputError(f"{weights}: {error}") from error
         settings["dec_pred_bbox_embed_share"] = False  # MMDetection trains a box head for every layer
-    seed = weights.removeprefix(DRAWN) if state is None else "0"
-    model = _build(settings, config, bert, seed)
+    model = _build(settings, config, bert, seed or 0)
     if state is not None:
         _fill(model, state, weights, config)
     return GroundingDino(model, side, device)
@@ -71,11 +70,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _build(settings: dict, config: Path, bert: Path | None, seed: str) -> nn.Module:
-    if not seed.isdecimal() or int(seed) >= 2**63:
-        raise InputError(f"weights {DRAWN}{seed}: wanted a number below 2^63 as seed, such as {DRAWN}0")
+def _build(settings: dict, config: Path, bert: Path | None, seed: int) -> nn.Module:
     with quiet(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seed))
+        torch.manual_seed(seed)
         tokenizer, language_model = make_bert(bert)
         from groundingdino.models import build_model
         from groundingdino.util import get_tokenlizer
@@ -89,9 +86,7 @@ def _build(settings: dict, config: Path, bert: Path | None, seed: str) -> nn.Mod
         try:
             with mock.patch.multiple(get_tokenlizer, **ours):  # theirs download
                 return build_model(SimpleNamespace(**settings))
-        except (
-            Exception
-        ) as error:  # the package does not check a config: whatever trips over it first is raised
+        except Exception as error:  # the package checks no config: whatever trips over it is raised
             reason = (str(error).splitlines() or [""])[0]
             raise InputError(
                 f"{config} is no config that groundingdino-py can build ({type(error).__name__}: {reason}); "
