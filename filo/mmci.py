@@ -44,7 +44,8 @@ class MultiShapeConv(nn.Module):
 class MultiShapeHeads(nn.ModuleList):
     """Several `MultiShapeConv`; those that see the same tokens run as one convolution.
 
-    While no gradient is wanted the merged kernels are kept, and made anew when a weight has changed.
+    While no gradient is wanted the merged kernels are kept, and made anew when a weight has changed; then the
+    heads may multiply in another format. They train in that of their weights.
 
     Shape:
         taps: one (B, N, C) for each head
@@ -55,7 +56,7 @@ class MultiShapeHeads(nn.ModuleList):
         super().__init__(heads)
         self._kept: dict[tuple[int, ...], tuple[tuple, Tensor, Tensor]] = {}
 
-    def forward(self, taps: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, taps: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
         if len(taps) != len(self):
             raise ValueError(f"{len(taps)} taps for {len(self)} heads")
         seen_by: dict[int, list[int]] = {}
@@ -68,14 +69,16 @@ class MultiShapeHeads(nn.ModuleList):
                 self._kept.clear()  # in training merged kernels would only take memory
                 together = _convolve_in_training([self[i] for i in heads], tokens)
             else:
-                together = _convolve(tokens, *self._merged(tuple(heads)))
+                kernel, bias = self._merged(tuple(heads), dtype)
+                together = _convolve(tokens.to(dtype), kernel, bias).to(tokens.dtype)
             outputs |= zip(heads, together.chunk(len(heads), dim=-1), strict=True)
         return [outputs[i] for i in range(len(self))]
 
-    def _merged(self, heads: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        state = tuple((p.data_ptr(), p._version) for i in heads for p in self[i].parameters())
+    def _merged(self, heads: tuple[int, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        state = (dtype, *((p.data_ptr(), p._version) for i in heads for p in self[i].parameters()))
         if heads not in self._kept or self._kept[heads][0] != state:
-            self._kept[heads] = (state, *merge_heads([self[i] for i in heads]))
+            merged = merge_heads([self[i] for i in heads])
+            self._kept[heads] = (state, *(each.to(dtype) for each in merged))
         return self._kept[heads][1:]
 
 

@@ -53,7 +53,8 @@ def add_speed_options(add: Callable) -> None:
         "--precision",
         choices=tuple(DTYPES),
         default="fp32",
-        help="in which the frozen image tower computes; bf16 and fp16 are faster and change numbers a little",
+        help="in which frozen weights, and the heads at test, multiply; bf16 and fp16 are faster and change "
+        "numbers a little",
     )
     add("--compile", action="store_true", help="compile the image tower (CUDA only; takes minutes at first)")
 

@@ -1,4 +1,4 @@
-"""In which number format the frozen image tower computes, and whether a machine is made for it."""
+"""In which number format the frozen towers compute, and whether a machine is made for it."""
 
 import torch
 

@@ -287,6 +287,20 @@ def test_gradients_reach_the_vectors_of_their_own_image_and_side_alone(flat):
     assert touched == [[[0, 1]], [[1, 0]]]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_another_number_format_is_close_and_lets_gradients_through(dtype, tiny_config):
+    tower = load_clip(str(tiny_config), "drawn:3", 56).text
+    tree, ctx = tower.grow(TEXTS, 2), torch.randn(1, 2, tower.width, requires_grad=True)
+    found = []
+    for each in (torch.float32, dtype):
+        tower.set_dtype(each)
+        features = tower(tree, ctx)
+        assert features.dtype == torch.float32
+        found.append((features, *torch.autograd.grad(features.square().sum(), ctx)))
+    for one, other in zip(*found, strict=True):
+        assert 0 < (one - other).abs().max() < 0.05 * one.abs().max()
+
+
 def test_trees_are_stacked_with_those_of_about_their_size():
     assert group_by_size([100, 80, 20, 99, 19]) == [[0, 3, 1], [2, 4]]
     assert group_by_size([5]) == [[0]]

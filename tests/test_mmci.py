@@ -54,6 +54,21 @@ def test_the_branches_add_up_to_the_head():
     torch.testing.assert_close(torch.stack(each).sum(0), head(tokens), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_another_number_format_is_close_and_for_inference_alone(dtype):
+    heads, tokens = MultiShapeHeads(MultiShapeConv(C, D) for _ in range(2)), drawn()
+    taps = [tokens, tokens]
+    exact = heads(taps)
+    for one, other in zip(exact, heads(taps, dtype), strict=True):
+        assert torch.equal(one, other)
+    with torch.no_grad():
+        for one, other in zip(exact, heads(taps, dtype), strict=True):
+            assert other.dtype == torch.float32
+            assert 0 < (one - other).abs().max() < 0.03 * one.abs().max()
+        for one, other in zip(exact, heads(taps), strict=True):  # the kernel kept in between is not used
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
 def test_a_small_kernel_sits_in_the_middle_of_the_merged_one():
     head = MultiShapeConv(1, 1, shapes=((1, 3), (5, 1)))
     with torch.no_grad():

@@ -1,11 +1,12 @@
 """What is measured: one thing each, done our way and the plain way, with what both must agree on.
 
-A case is a function that prepares a model and gives the two ways; each way is called several times and gives
-a list of arrays. Only one of them is used in a process, so that its memory can be told.
+A case is a function that gives two ways to do something with a model; each way is called several times and
+gives a list of arrays. Only one of them is used in a process, so that its memory can be told.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,15 @@ from filo.metrics import class_metrics
 from filo.prompts import FOLDER, PromptBook, fill_texts, find_prompt_file
 
 Way = Callable[[], list[np.ndarray]]
+
+
+class Ways(NamedTuple):
+    """Our way and the plain one; `prepare` sees to what ours has at hand when its time begins."""
+
+    ours: Way
+    plainly: Way
+    prepare: Callable[[], None] = lambda: None
+
 
 # CLIP, image side, taps, and how many maps of which side the metrics are of
 SIZES = {
@@ -50,6 +60,12 @@ class Bench:
         self.mask[:, side // 4 : side // 2, side // 3 : side // 2] = True
         self.label = torch.ones(1, dtype=torch.long, device=device)
 
+    def keep_features(self, tapped: bool) -> None:
+        self.features = self.model.image_features(self.image, tapped)
+
+    def use_bf16(self) -> None:
+        self.model.clip.set_precision("bf16")
+
     def optimizer(self, *groups: str) -> torch.optim.Optimizer:
         parameters = self.model.trained_parameters()
         rates = {"decoder": 1e-4, "prompts": 1e-3, "adapter": 1e-5}
@@ -57,7 +73,7 @@ class Bench:
         return torch.optim.AdamW(given, betas=BETAS, fused=self.device.type != "mps")
 
 
-def text(bench: Bench) -> tuple[Way, Way]:
+def text(bench: Bench) -> Ways:
     """All texts of one class at nine positions."""
     model = bench.model
     image = torch.randn(1, model.clip.embed_dim, generator=torch.Generator().manual_seed(2)).to(bench.device)
@@ -70,10 +86,10 @@ def text(bench: Bench) -> tuple[Way, Way]:
         with torch.no_grad():
             return _arrays(plain.text_pair(model, image, CLASS))
 
-    return ours, plainly
+    return Ways(ours, plainly)
 
 
-def mmci(bench: Bench) -> tuple[Way, Way]:
+def mmci(bench: Bench) -> Ways:
     """Three MMCI heads on the same tokens."""
     clip = bench.model.clip
     N = (clip.image_size // clip.patch_size) ** 2
@@ -88,32 +104,25 @@ def mmci(bench: Bench) -> tuple[Way, Way]:
         with torch.no_grad():
             return _arrays(*plain.mmci(heads, tokens))
 
-    return ours, plainly
+    return Ways(ours, plainly)
 
 
-def image(bench: Bench) -> tuple[Way, Way]:
+def image(bench: Bench) -> Ways:
     """One image from pixels to score and map, without detector."""
 
     def ours() -> list[np.ndarray]:
         found = bench.model.predict(bench.image, [CLASS])
         return _arrays(found.scores, found.maps)
 
-    return ours, lambda: _arrays(*plain.predict(bench.model, bench.image, CLASS))
+    return Ways(ours, lambda: _arrays(*plain.predict(bench.model, bench.image, CLASS)))
 
 
-def image_bf16(bench: Bench) -> tuple[Way, Way]:
-    """The same with the image tower in bf16, against the plain way in fp32."""
-    ours, plainly = image(bench)
-
-    def with_bf16() -> list[np.ndarray]:
-        if bench.model.clip.precision != "bf16":
-            bench.model.clip.set_precision("bf16")
-        return ours()
-
-    return with_bf16, plainly
+def image_bf16(bench: Bench) -> Ways:
+    """The same in bf16, against the plain way in fp32."""
+    return image(bench)._replace(prepare=bench.use_bf16)
 
 
-def train_step(bench: Bench) -> tuple[Way, Way]:
+def train_step(bench: Bench) -> Ways:
     """One step of stage 1 from pixels: loss, gradients, AdamW. Agreed on are loss and gradients at first."""
     return _steps(
         bench,
@@ -123,29 +132,29 @@ def train_step(bench: Bench) -> tuple[Way, Way]:
     )
 
 
-def train_step_cached(bench: Bench) -> tuple[Way, Way]:
+def train_step_cached(bench: Bench) -> Ways:
     """The same with features at hand."""
-    kept = _Once(lambda: bench.model.image_features(bench.image))
-    return _steps(
+    ways = _steps(
         bench,
         ("decoder", "prompts"),
-        lambda: bench.model.local_loss(kept(), [CLASS], bench.mask),
+        lambda: bench.model.local_loss(bench.features, [CLASS], bench.mask),
         lambda: plain.local_loss(bench.model, bench.image, CLASS, bench.mask),
     )
+    return ways._replace(prepare=lambda: bench.keep_features(tapped=True))
 
 
-def adapter_step_cached(bench: Bench) -> tuple[Way, Way]:
+def adapter_step_cached(bench: Bench) -> Ways:
     """One step of stage 2 with the global feature at hand."""
-    kept = _Once(lambda: bench.model.image_features(bench.image, tapped=False))
-    return _steps(
+    ways = _steps(
         bench,
         ("adapter",),
-        lambda: bench.model.global_loss(kept(), [CLASS], bench.label),
+        lambda: bench.model.global_loss(bench.features, [CLASS], bench.label),
         lambda: plain.global_loss(bench.model, bench.image, CLASS, bench.label),
     )
+    return ways._replace(prepare=lambda: bench.keep_features(tapped=False))
 
 
-def metrics(bench: Bench) -> tuple[Way, Way]:
+def metrics(bench: Bench) -> Ways:
     """All metrics of one class; exact AUPRO is not compared, as the plain way has the estimate alone."""
     count, side = bench.metrics_size
     rng = np.random.default_rng(3)
@@ -167,7 +176,7 @@ def metrics(bench: Bench) -> tuple[Way, Way]:
 
         return run
 
-    return way(class_metrics), way(plain.class_metrics)
+    return Ways(way(class_metrics), way(plain.class_metrics))
 
 
 CASES = {
@@ -177,21 +186,9 @@ CASES = {
 WITHOUT_MODEL = ("metrics",)
 
 
-class _Once:
-    """Computes something when it is first wanted, so that only the way that wants it takes memory for it."""
-
-    def __init__(self, compute: Callable[[], object]) -> None:
-        self.compute, self.value = compute, None
-
-    def __call__(self):
-        if self.value is None:
-            self.value = self.compute()
-        return self.value
-
-
 def _steps(
     bench: Bench, groups: tuple[str, ...], ours: Callable[[], Tensor], plainly: Callable[[], Tensor]
-) -> tuple[Way, Way]:
+) -> Ways:
     optimizer = bench.optimizer(*groups)
     watched = [p for group in optimizer.param_groups for p in group["params"]]
     first: list[np.ndarray] = []
@@ -211,7 +208,7 @@ def _steps(
 
         return run
 
-    return way(ours, False), way(plainly, True)
+    return Ways(way(ours, False), way(plainly, True))
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

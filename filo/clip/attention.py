@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,6 +30,15 @@ def attend(block: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | Non
 def feed_forward(block: nn.Module, x: Tensor) -> Tensor:
     """The block's second half with its residual: (B, N, C) -> (B, N, C)."""
     return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+def set_dtype(blocks: Iterable[nn.Module], dtype: torch.dtype) -> None:
+    """Let blocks multiply in `dtype`, under autocast; the streams they add to stay in float32."""
+    for block in blocks:
+        attention = block.attn
+        parameters = [attention.in_proj_weight, attention.in_proj_bias, *attention.out_proj.parameters()]
+        for parameter in [*parameters, *block.mlp.parameters()]:
+            parameter.data = parameter.data.to(dtype)
 
 
 def unsupported_blocks(blocks: Iterable[nn.Module]) -> set[str]:

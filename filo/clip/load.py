@@ -27,7 +27,7 @@ class CLIP(nn.Module):
         sha256: over names and float32 values of the weights before resizing, so that the same weights have
             the same value whatever file they came in
         mean, std: of the images these weights were trained on, RGB, for pixels in [0, 1]
-        precision: in which the image tower's blocks compute, `fp32`, `bf16` or `fp16`
+        precision: in which the blocks of both towers multiply, `fp32`, `bf16` or `fp16`
     """
 
     def __init__(self, model: nn.Module, sha256: str, mean: tuple, std: tuple) -> None:
@@ -46,9 +46,15 @@ class CLIP(nn.Module):
         self.requires_grad_(False).eval()
 
     def set_precision(self, precision: str) -> None:
-        """Let the image tower's blocks compute in another format; features come out in float32 as before."""
-        self.vision.set_dtype(DTYPES[precision])
+        """Let the blocks multiply in another format; features come out in float32 as before."""
+        for tower in (self.vision, self.text):
+            tower.set_dtype(DTYPES[precision])
         self.precision = precision
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of `precision`."""
+        return DTYPES[self.precision]
 
     def train(self, mode: bool = True) -> "CLIP":
         """Stay in evaluation mode whatever the module around this one does."""

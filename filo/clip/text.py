@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from filo.clip.attention import attend, feed_forward, project_qkv
+from filo.clip.attention import attend, feed_forward, project_qkv, set_dtype
 from filo.errors import InputError
 
 PLACEHOLDER = "X"
@@ -116,6 +116,12 @@ class TextTower(nn.Module):
         self.ln_final = model.ln_final
         self.text_projection = model.text_projection
         self.context_length = context_length
+        self.dtype = torch.float32
+
+    def set_dtype(self, dtype: torch.dtype) -> None:
+        """Let the blocks multiply in another format; features come out in float32 as before."""
+        set_dtype(self.transformer.resblocks, dtype)
+        self.dtype = dtype
 
     @property
     def width(self) -> int:
@@ -153,9 +159,10 @@ class TextTower(nn.Module):
         """
         x = self._embed(tree, ctx)  # (B, M, T)
         mask = tree.reach if tree.reach.ndim == 2 else tree.reach[:, None]
-        for block in self.transformer.resblocks:
-            x = x + attend(block, *project_qkv(block, x), mask=mask)
-            x = feed_forward(block, x)
+        with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            for block in self.transformer.resblocks:
+                x = x + attend(block, *project_qkv(block, x), mask=mask)
+                x = feed_forward(block, x)
         if tree.leaves.ndim == 1:
             x = x[:, tree.leaves]
         else:

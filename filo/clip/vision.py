@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from filo.clip.attention import attend, feed_forward, project_qkv
+from filo.clip.attention import attend, feed_forward, project_qkv, set_dtype
 from filo.errors import InputError
 
 
@@ -73,12 +73,8 @@ class VisionTower(nn.Module):
         self.dtype = torch.float32
 
     def set_dtype(self, dtype: torch.dtype) -> None:
-        """Let the blocks multiply in `dtype`; the streams they add to stay in float32."""
-        for block in self.blocks:
-            attention = block.attn
-            parameters = [attention.in_proj_weight, attention.in_proj_bias, *attention.out_proj.parameters()]
-            for parameter in [*parameters, *block.mlp.parameters()]:
-                parameter.data = parameter.data.to(dtype)
+        """Let the blocks multiply in another format; features come out in float32 as before."""
+        set_dtype(self.blocks, dtype)
         self.dtype = dtype
 
     @property

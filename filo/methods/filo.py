@@ -186,7 +186,7 @@ class FiLo(nn.Module):
         else:
             patches = [tap[:, 1:] for tap in taps]
         if self.config.mmci_combine == "features":
-            return [self._probabilities(tokens, text) for tokens in self.mmci_heads(patches)]
+            return [self._probabilities(tokens, text) for tokens in self.mmci_heads(patches, self.clip.dtype)]
         return [
             torch.stack([self._probabilities(branch, text) for branch in head.each(tokens)]).mean(0)
             for head, tokens in zip(self.mmci_heads, patches, strict=True)
