@@ -46,8 +46,8 @@ _check_own_python() {
     command -v "$PYTHON" >/dev/null || fail "PYTHON=$PYTHON is no program; name your environment's python"
     for file in "$@"; do
         case "$file" in
-            requirements.txt) modules="cv2, groundingdino, numpy, open_clip, PIL, safetensors, sklearn, tabulate, torch, torchvision, tqdm, transformers" ;;
-            *) modules="pycocotools, pytest, ruff, scipy" ;;
+            requirements.txt) modules="cv2, groundingdino, matplotlib, numpy, open_clip, PIL, safetensors, sklearn, tabulate, torch, torchvision, tqdm, transformers" ;;
+            *) modules="openai, pycocotools, pytest, ruff, scipy" ;;
         esac
         "$PYTHON" -c "import $modules" || fail "PYTHON=$PYTHON lacks what the line above names:" \
             "run '$PYTHON -m pip install -r $file', or leave PYTHON unset"
