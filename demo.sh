@@ -27,14 +27,14 @@ say "2/4 train on demo-VisA"
     --seed "$SEED" --save_path "$RUN" --overwrite
 
 say "3/4 test on demo-MVTec, whose objects it has never seen"
-"$PYTHON" test.py --dataset demo_mvtec --data_path "$DATA/mvtec" --ckpt_path "$RUN/filo.safetensors" --batch_size 8
+"$PYTHON" test.py --dataset demo_mvtec --data_path "$DATA/mvtec" --ckpt_path "$RUN/filo.safetensors" --batch_size 8 --report
 
 say "4/4 what was made, and what to do next"
 row() { printf '  %-50s %s\n' "$@"; }
 row "$DATA/visa, $DATA/mvtec" "the two datasets"
 row "$RUN/filo.safetensors" "the trained weights; one checkpoint per epoch beside them"
-row "$RUN/log.jsonl" "the losses"
-row "$RUN/test_on_demo_mvtec/table.md" "the table above; results.json beside it"
+row "$RUN/log.jsonl, loss.png" "the losses"
+row "$RUN/test_on_demo_mvtec/report.html" "the report page; table.md and results.json beside it"
 echo
 row "bash train.sh" "train on the real VisA and MVTec AD; it says what to fetch"
 row "bash test.sh" "test each on the other"

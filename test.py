@@ -16,17 +16,22 @@ from pathlib import Path
 import torch
 
 from filo import options
+from filo.calibrate import calibrate_run
 from filo.checkpoint import Checkpoint, load_checkpoint
 from filo.datasets import AnomalyDataset
+from filo.decisions import describe_scoring
 from filo.errors import InputError, exit_clearly
 from filo.evaluate import ClassResult, evaluate, format_table
 from filo.files import sha256_of, write_json, write_text
 from filo.localise import localise
 from filo.logs import describe_environment, peak_memory, pick_device, plain
 from filo.meta import Meta, read_meta
-from filo.methods.filo import FiLo
+from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import ABLATIONS, FiLoConfig, ablate, part_of_state, preset_name
 from filo.metrics import mean_metrics
+from filo.recorder import Recorder
+from filo.records import clear
+from filo.report import write_report
 from filo.trained_clip import load_trained_clip
 
 
@@ -69,6 +74,12 @@ def parse_args() -> argparse.Namespace:
     )
     add("--batch_size", type=options.positive, default=1, help="images at once")
     add("--seed", type=options.seed, default=0, help="recorded; evaluation draws nothing")
+    add("--report", action="store_true", help="write report.html: table, curves, pictures")
+    add(
+        "--calibrate",
+        choices=("f1", "fpr"),
+        help="choose each class's threshold by this rule of filo.calibrate and keep it beside the checkpoint",
+    )
     options.add_run_options(add)
     return parser.parse_args()
 
@@ -92,27 +103,37 @@ def main() -> None:
         trained = checkpoint.clip["image_size"]
         print(f"note: tested at {clip.image_size} pixels, trained at {trained}", file=sys.stderr)
     boxes, detector = localise(args, meta, texts, config.boxes, clip.image_size, device)
-    for old in ("table.md", "results.json"):
-        (folder / old).unlink(missing_ok=True)
+    clear(folder)
     dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std)
-    model = FiLo(clip, config, texts)
+    model = FiLoModel(clip, config, texts)
     model.load_trained_state(part_of_state(checkpoint.state, checkpoint.config, config))
     model.to(device).eval()
 
     started = time.perf_counter()
     workers = options.count_workers(args, device.type)
-    results = evaluate(model, dataset, args.batch_size, device, workers, boxes, args.eval_size)
+    curves = {} if args.report else None
+    recorder = Recorder(folder, meta.root, texts, config.boxes, boxes, pictures=args.report)
+    results = evaluate(
+        model, dataset, args.batch_size, device, workers, boxes, args.eval_size, recorder, curves
+    )
     seconds = time.perf_counter() - started
 
     table = format_table(results)
     write_text(folder / "table.md", table + "\n")
     record = describe_run(args, config, checkpoint, dataset, results, device) | {"detector": detector}
+    scoring = (config, clip.image_size, args.precision, args.without, detector, texts)
+    record["scoring"] = describe_scoring(checkpoint.sha256, *scoring)
     record |= {"seconds": round(seconds, 2), "seconds_per_image": round(seconds / len(dataset), 4)}
     write_json(folder / "results.json", record | {"peak_memory": peak_memory(device)})
     print(table)
     for note in (note for result in results for note in result.notes):
         print(f"n/a: {note}")
     print(f"{len(dataset)} images in {seconds:.1f} s; table and results: {folder}")
+    if args.calibrate:
+        print("\n".join(calibrate_run(folder, args.calibrate).lines))
+    if args.report:
+        write_json(folder / "curves.json", curves)
+        print(f"report: {write_report(folder)}")
 
 
 def check_flags(args: argparse.Namespace, checkpoint: Checkpoint) -> None:

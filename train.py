@@ -26,8 +26,9 @@ from filo.errors import InputError, exit_clearly
 from filo.features import FrozenFeatures, open_features
 from filo.files import link_or_copy, sha256_of
 from filo.meta import read_meta
-from filo.methods.filo import FiLo
+from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import ABLATIONS, AT_TEST_ONLY, PRESETS, ablate
+from filo.training_log import TrainingLog
 
 BETAS = (0.5, 0.999)
 PUBLISHED_AUG_RATE = {"mvtec": 0.2}  # the published program makes mosaics for MVTec only
@@ -73,6 +74,7 @@ def parse_args() -> argparse.Namespace:
     add("--overwrite", action="store_true", help="throw away the run that the folder holds")
     add("--keep", choices=("all", "last"), default="all", help="epochs of a stage whose checkpoints are kept")
     add("--seed", type=options.seed, default=0, help="of first weights, order and mosaics")
+    add("--tensorboard", action="store_true", help="write its files as well, if that package is there")
     options.add_run_options(add)
     return parser.parse_args()
 
@@ -97,6 +99,7 @@ def main() -> None:
     logs.start_run(args.save_path, logs.plain(vars(args)))
     epochs = (args.epoch, args.adapter_epoch)
     logs.announce(args.save_path, len(dataset), epochs, args.keep, model.trained_state())
+    log = TrainingLog(args.save_path, args.tensorboard)
     features = open_features(model, dataset, args.cache_features, args.cache_precision)
     prompts = {str(path): sha256_of(path) for path in options.read_prompts(args).files}
     provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256, "prompts": prompts}
@@ -106,16 +109,16 @@ def main() -> None:
         for epoch in range(1, stage.epochs + 1):
             started = time.perf_counter()
             loss = train_one_epoch(args, stage, epoch, features, optimizer, device)
-            seconds = round(time.perf_counter() - started, 2)
-            line = {"stage": stage.number, "epoch": epoch, "loss": loss, "seconds": seconds}
-            logs.append_line(args.save_path / "log.jsonl", line | logs.peak_memory(device))
+            seconds = time.perf_counter() - started
+            line = log.add(stage.number, epoch, loss, seconds, device)
             print(f"stage {stage.number} epoch {epoch}/{stage.epochs}: loss {loss:.4f}, {seconds:.1f} s")
             last = save(args, model, stage.number, epoch, provenance | line)
+        log.draw()
     link_or_copy(last, args.save_path / "filo.safetensors")
     print(f"trained weights: {args.save_path / 'filo.safetensors'}")
 
 
-def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, AnomalyDataset]:
+def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLoModel, AnomalyDataset]:
     if args.epoch + args.adapter_epoch == 0:
         raise InputError("--epoch 0 and --adapter_epoch 0 leave nothing to train")
     config = replace(PRESETS[args.preset], features_list=tuple(args.features_list), n_ctx=args.n_ctx)
@@ -129,10 +132,10 @@ def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLo, Anomaly
         args.aug_rate = PUBLISHED_AUG_RATE.get(args.dataset, 0.0)
     mosaics = {"aug_rate": args.aug_rate, "mosaic_label": config.mosaic_label, "seed": args.seed}
     dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std, **mosaics)
-    return FiLo(clip, config, texts).to(device), dataset
+    return FiLoModel(clip, config, texts).to(device), dataset
 
 
-def plan(args: argparse.Namespace, model: FiLo) -> list[Stage]:
+def plan(args: argparse.Namespace, model: FiLoModel) -> list[Stage]:
     groups = model.trained_parameters()
     rates = {"decoder": args.decoder_learning_rate, "prompts": args.learning_rate}
     first = [{"params": groups[name], "lr": rate} for name, rate in rates.items() if groups[name]]
@@ -174,19 +177,17 @@ def train_one_epoch(
                     f"({batch.entries[0].image}); checkpoints of finished epochs are in {args.save_path}: "
                     "lower the learning rates, or look at that image"
                 )
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            optimizer.zero_grad(set_to_none=True)  # at once: the next forward pass wants the memory
             total += value * len(batch.entries)
             bar.update(len(batch.entries))
     return total / len(dataset)
 
 
-def save(args: argparse.Namespace, model: FiLo, stage: int, epoch: int, provenance: dict) -> Path:
+def save(args: argparse.Namespace, model: FiLoModel, stage: int, epoch: int, provenance: dict) -> Path:
     """Write the epoch's checkpoint; with `--keep last` the one before goes once this one is complete."""
-    clip = {"model": args.clip_model, "pretrained": args.clip_pretrained}
-    clip |= {"image_size": model.clip.image_size, "sha256": model.clip.sha256}
-    clip |= {"mean": list(model.clip.mean), "std": list(model.clip.std)}
+    clip = {"model": args.clip_model, "pretrained": args.clip_pretrained} | model.clip.describe()
     path = epoch_path(args.save_path, stage, epoch)
     save_checkpoint(path, model.trained_state(), model.config, clip, provenance)
     if args.keep == "last":

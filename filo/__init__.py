@@ -3,7 +3,7 @@
 from importlib import import_module
 
 _HOMES = {
-    "FiLo": "filo.methods.filo",
+    "FiLo": "filo.predictor",
     "FiLoConfig": "filo.methods.filo_config",
     "PRESETS": "filo.methods.filo_config",
     "load_clip": "filo.clip.load",

@@ -12,6 +12,10 @@ class InputError(ValueError):
     """
 
 
+class ImageError(InputError):
+    """One image is at fault; others can still be done."""
+
+
 def exit_clearly(main: Callable[[], int | None]) -> None:
     """Run `main` and leave the process with its status; an `InputError` becomes one line and status 2.
 

@@ -1,8 +1,11 @@
 """How good a method is on a dataset: run it, score it class by class, print the published table."""
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,11 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from filo.curves import class_curves
 from filo.datasets import AnomalyDataset, iterate
 from filo.errors import InputError
 from filo.grounding.boxes import Boxes
 from filo.meta import Entry
-from filo.methods.filo import FiLo
+from filo.methods.filo import FiLoModel, Prediction
 from filo.metrics import COLUMNS, class_metrics, mean_metrics
 
 
@@ -28,6 +32,15 @@ class ClassResult:
     anomalous: int
     metrics: dict[str, float | None]
     notes: list[str]
+
+
+class Outcome(NamedTuple):
+    """What a method says about one image, as in `Prediction`; the map (S, S) is on the CPU."""
+
+    score: float
+    anomaly_map: Tensor
+    similarities: list[float]
+    position: int
 
 
 class _Collected:
@@ -44,64 +57,90 @@ class _Collected:
     def is_complete(self) -> bool:
         return self.done == len(self.scores)
 
-    def add(self, entry: Entry, score: Tensor, anomaly_map: Tensor, mask: Tensor) -> None:
-        if not (score.isfinite() and anomaly_map.isfinite().all()):
-            raise InputError(f"the model's answer to {entry.image} is not finite; are the weights damaged?")
-        self.scores[self.done], self.labels[self.done] = score.item(), entry.label
+    @property
+    def pixels(self) -> tuple[np.ndarray, ...]:
+        """Maps and masks, unless a mask is missing."""
+        return () if self.unmasked else (self.maps, self.masks)
+
+    def add(self, entry: Entry, score: float, anomaly_map: Tensor, mask: Tensor) -> None:
+        self.scores[self.done], self.labels[self.done] = score, entry.label
         self.maps[self.done], self.masks[self.done] = anomaly_map.numpy(), mask.numpy()
         self.unmasked += not entry.has_mask
         self.done += 1
 
 
 def evaluate(
-    method: FiLo,
+    method: FiLoModel,
     dataset: AnomalyDataset,
     batch_size: int,
     device: torch.device,
     workers: int = 0,
     boxes: Mapping[Entry, Boxes] | None = None,
     eval_size: int | None = None,
+    observe: Callable[[int, Entry, Outcome], None] | None = None,
+    curves: dict[str, dict] | None = None,
 ) -> list[ClassResult]:
     """Score every class; a class's maps are dropped as soon as its last image is done.
 
     `boxes` are those a detector found in every image; None without a detector. With `eval_size` maps and
     masks are brought to that side before they are compared, which takes less time and memory and changes the
-    numbers.
+    numbers. `observe` is told of every image, with its number in the dataset; `curves` is filled class by
+    class as `class_curves` has it.
 
     Raises:
         InputError: an image cannot be read, or the method gives a value that is not finite.
     """
     counts = Counter(entry.class_name for entry in dataset.entries)
     collected: dict[str, _Collected] = {}
-    results = {}
+    results, index = {}, 0
     with tqdm(total=len(dataset), desc="test", unit="image", disable=None) as bar:
         for batch in iterate(dataset, batch_size, workers=workers):
-            images = batch.images.to(device, non_blocking=True)
             of_batch = None if boxes is None else [boxes[entry] for entry in batch.entries]
-            answers = method.predict(images, batch.class_names, boxes=of_batch)
-            scores, maps = (t.float().cpu() for t in answers)
-            masks = batch.masks
-            if eval_size:
-                maps, masks = _resize(maps, eval_size), _resize(masks.float(), eval_size) > 0.5
-            for entry, *answer in zip(batch.entries, scores, maps, masks, strict=True):
-                name = entry.class_name
+            images = batch.images.to(device, non_blocking=True)
+            outcomes = unpack(method.predict(images, batch.class_names, boxes=of_batch))
+            for entry, outcome, mask in zip(batch.entries, outcomes, batch.masks, strict=True):
+                require_finite(outcome, entry.image)
+                name, anomaly_map = entry.class_name, outcome.anomaly_map
+                if eval_size:
+                    anomaly_map, mask = _resize(anomaly_map, eval_size), _resize(mask, eval_size) > 0.5
                 if name not in collected:
                     collected[name] = _Collected(counts[name], eval_size or dataset.side)
-                collected[name].add(entry, *answer)
+                collected[name].add(entry, outcome.score, anomaly_map, mask)
+                if observe:
+                    observe(index, entry, outcome)
+                index += 1
                 if collected[name].is_complete:
-                    results[name] = _score(name, collected.pop(name))
+                    seen = collected.pop(name)
+                    if curves is not None:
+                        curves[name] = class_curves(seen.scores, seen.labels, *seen.pixels)
+                    results[name] = _score(name, seen)
             bar.update(len(batch.entries))
     return [results[name] for name in dataset.meta.classes]
 
 
-def _resize(maps: Tensor, side: int) -> Tensor:
-    """Resize (B, S, S) by the mean of what falls together."""
-    return F.interpolate(maps[:, None], (side, side), mode="area")[:, 0]
+def unpack(prediction: Prediction) -> list[Outcome]:
+    """Give what is said about each image by itself."""
+    scores, maps = (tensor.float().cpu() for tensor in prediction[:2])
+    others = zip(prediction.similarities, prediction.positions, strict=True)
+    return [
+        Outcome(score.item(), anomaly_map, similarities.tolist(), position)
+        for score, anomaly_map, (similarities, position) in zip(scores, maps, others, strict=True)
+    ]
+
+
+def require_finite(outcome: Outcome, image: Path) -> None:
+    """Raise `InputError` if an image got a score or a map that is not finite."""
+    if not (math.isfinite(outcome.score) and outcome.anomaly_map.isfinite().all()):
+        raise InputError(f"the model's answer to {image} is not finite; are the weights damaged?")
+
+
+def _resize(values: Tensor, side: int) -> Tensor:
+    """Resize (S, S) by the mean of what falls together."""
+    return F.interpolate(values.float()[None, None], (side, side), mode="area")[0, 0]
 
 
 def _score(name: str, seen: _Collected) -> ClassResult:
-    pixels = () if seen.unmasked else (seen.maps, seen.masks)
-    metrics = class_metrics(seen.scores, seen.labels, *pixels)
+    metrics = class_metrics(seen.scores, seen.labels, *seen.pixels)
     normal, anomalous = int((~seen.labels).sum()), int(seen.labels.sum())
     return ClassResult(name, normal, anomalous, metrics, _explain(name, seen, metrics))
 

@@ -24,7 +24,7 @@ from filo.datasets import AnomalyDataset, Batch
 from filo.errors import InputError
 from filo.files import sha256_of, write_atomically, write_json
 from filo.meta import Entry
-from filo.methods.filo import FiLo
+from filo.methods.filo import FiLoModel
 
 ABOUT = "features.json"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -189,7 +189,7 @@ class FrozenFeatures:
 
 
 def open_features(
-    method: FiLo, dataset: AnomalyDataset, folder: Path | None = None, precision: str = "fp32"
+    method: FiLoModel, dataset: AnomalyDataset, folder: Path | None = None, precision: str = "fp32"
 ) -> FrozenFeatures:
     """Make the features of a dataset for training a method, kept in `folder` if there is one.
 

@@ -44,6 +44,30 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def append_line(path: Path, record: dict) -> None:
+    """Append one JSON line to a file.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    append_text(path, json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Append to a file, line ends as they are.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise InputError(
+            f"cannot write to {path}: {error.strerror or error}; make room and start again"
+        ) from error
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Let `target` stand for `source`, without a second copy where the file system has links.
 
@@ -59,6 +83,11 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
     write_atomically(target, fill)
+
+
+def readable(path: Path) -> str:
+    """Write a path so that every file and terminal can hold it."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,5 @@
 """What a run writes down about itself: where it ran, what it used, one log line per epoch."""
 
-import json
 import os
 import platform
 import shutil
@@ -27,7 +26,14 @@ PACKAGES = (
     "pillow",
     "safetensors",
 )
-RUN_FILES = ("args.json", "log.jsonl", "stage?_epoch_*.safetensors", "filo.safetensors")
+RUN_FILES = (
+    "args.json",
+    "log.jsonl",
+    "loss.png",
+    "tensorboard/events.*",
+    "stage?_epoch_*.safetensors",
+    "filo.safetensors",
+)
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -143,21 +149,6 @@ def announce(
     )
     if size * (files + 1) > free:
         print("warning: the disk may become full; --keep last keeps one checkpoint for each stage")
-
-
-def append_line(path: Path, record: dict) -> None:
-    """Append one JSON line to a log.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {path}: {error.strerror or error}; make room and start again"
-        ) from error
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -33,7 +33,7 @@ class MultiShapeConv(nn.Module):
         self.branches = nn.ModuleList(nn.Conv2d(c_in, c_out, shape, padding="same") for shape in shapes)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return _convolve_in_training([self], tokens)
+        return _convolve_in_training(self, tokens)
 
     def each(self, tokens: Tensor) -> list[Tensor]:
         """Give every branch's output by itself, (B, N, D) each; `forward` is their sum."""
@@ -42,10 +42,11 @@ class MultiShapeConv(nn.Module):
 
 
 class MultiShapeHeads(nn.ModuleList):
-    """Several `MultiShapeConv`; those that see the same tokens run as one convolution.
+    """Several `MultiShapeConv`.
 
-    While no gradient is wanted the merged kernels are kept, and made anew when a weight has changed; then the
-    heads may multiply in another format. They train in that of their weights.
+    While no gradient is wanted, those that see the same tokens run as one convolution, whose merged kernels
+    are kept, and made anew when a weight has changed; it may multiply in another format. In training every
+    head is one convolution: it takes as long, and half a gigabyte less at full size.
 
     Shape:
         taps: one (B, N, C) for each head
@@ -59,18 +60,16 @@ class MultiShapeHeads(nn.ModuleList):
     def forward(self, taps: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
         if len(taps) != len(self):
             raise ValueError(f"{len(taps)} taps for {len(self)} heads")
+        if torch.is_grad_enabled():
+            self._kept.clear()
+            return [_convolve_in_training(head, tap) for head, tap in zip(self, taps, strict=True)]
         seen_by: dict[int, list[int]] = {}
         for i, tap in enumerate(taps):
             seen_by.setdefault(id(tap), []).append(i)
         outputs: dict[int, Tensor] = {}
         for heads in seen_by.values():
-            tokens = taps[heads[0]]
-            if torch.is_grad_enabled():
-                self._kept.clear()  # in training merged kernels would only take memory
-                together = _convolve_in_training([self[i] for i in heads], tokens)
-            else:
-                kernel, bias = self._merged(tuple(heads), dtype)
-                together = _convolve(tokens.to(dtype), kernel, bias).to(tokens.dtype)
+            tokens, (kernel, bias) = taps[heads[0]], self._merged(tuple(heads), dtype)
+            together = _convolve(tokens.to(dtype), kernel, bias).to(tokens.dtype)
             outputs |= zip(heads, together.chunk(len(heads), dim=-1), strict=True)
         return [outputs[i] for i in range(len(self))]
 
@@ -97,11 +96,16 @@ def _add_biases(heads: Sequence[MultiShapeConv]) -> Tensor:
 def _add_up(kernels: Sequence[Sequence[Tensor]]) -> Tensor:
     """Add the kernels of each head up about their centres, all in one buffer."""
     D, C = kernels[0][0].shape[:2]
-    height, width = (max(k.shape[axis] for of_head in kernels for k in of_head) for axis in (2, 3))
-    merged = kernels[0][0].new_zeros(len(kernels) * D, C, height, width)
+    sides = [max(k.shape[axis] for of_head in kernels for k in of_head) for axis in (2, 3)]
+    merged = kernels[0][0].new_empty(len(kernels) * D, C, *sides)
     for rows, of_head in zip(merged.split(D), kernels, strict=True):
-        for kernel in of_head:
-            rows[_centre(kernel, rows)] += kernel
+        whole = [i for i, kernel in enumerate(of_head) if list(kernel.shape[2:]) == sides][:1]
+        for i in whole:  # copied, so that half a gigabyte need not be zeroed first
+            rows.copy_(of_head[i])
+        if not whole:
+            rows.zero_()
+        for kernel in (kernel for i, kernel in enumerate(of_head) if i not in whole):
+            rows[_centre(kernel, rows)].add_(kernel)  # += would copy the sum onto itself
     return merged
 
 
@@ -113,43 +117,29 @@ def _centre(kernel: Tensor, merged: Tensor) -> tuple:
 
 
 class _MergedConv(torch.autograd.Function):
-    """The heads as one convolution. The merged kernel is not kept for the backward pass, which goes head by
-    head: both would take half a gigabyte each at full size.
-    """
+    """One head as one convolution. The merged kernel is not kept for the backward pass."""
 
     @staticmethod
-    def forward(ctx, grid: Tensor, bias: Tensor, counts: list[int], *kernels: Tensor) -> Tensor:
+    def forward(ctx, grid: Tensor, bias: Tensor, *kernels: Tensor) -> Tensor:
         ctx.save_for_backward(grid, *kernels)
-        ctx.counts = counts
-        return F.conv2d(grid, _add_up(_by_head(kernels, counts)), bias, padding="same")
+        return F.conv2d(grid, _add_up([kernels]), bias, padding="same")
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
         grid, *kernels = ctx.saved_tensors
-        by_head, grad_grid, grads = _by_head(kernels, ctx.counts), None, []
-        D, C = kernels[0].shape[:2]
-        if ctx.needs_input_grad[0]:
-            merged = _add_up(by_head)
-            padding = [side // 2 for side in merged.shape[2:]]
-            grad_grid = conv2d_input(grid.shape, merged, grad, padding=padding)
         sides = [max(kernel.shape[axis] for kernel in kernels) for axis in (2, 3)]
-        for of_head, of_output in zip(by_head, grad.split(D, dim=1), strict=True):
-            whole = conv2d_weight(
-                grid, (D, C, *sides), of_output.contiguous(), padding=[side // 2 for side in sides]
-            )
-            grads += [whole[_centre(kernel, whole)].contiguous() for kernel in of_head]
-        return grad_grid, grad.sum((0, 2, 3)), None, *grads
+        padding, grad_grid = [side // 2 for side in sides], None
+        if ctx.needs_input_grad[0]:
+            grad_grid = conv2d_input(grid.shape, _add_up([kernels]), grad, padding=padding)
+        size = (*kernels[0].shape[:2], *sides)
+        whole = conv2d_weight(grid, size, grad.contiguous(), padding=padding)
+        grads = [whole[_centre(kernel, whole)].contiguous() for kernel in kernels]
+        return grad_grid, grad.sum((0, 2, 3)), *grads
 
 
-def _by_head(kernels: Sequence[Tensor], counts: Sequence[int]) -> list[list[Tensor]]:
-    rest = iter(kernels)
-    return [[next(rest) for _ in range(count)] for count in counts]
-
-
-def _convolve_in_training(heads: Sequence[MultiShapeConv], tokens: Tensor) -> Tensor:
-    kernels = [conv.weight for head in heads for conv in head.branches]
-    counts = [len(head.branches) for head in heads]
-    return from_grid(_MergedConv.apply(to_grid(tokens), _add_biases(heads), counts, *kernels))
+def _convolve_in_training(head: MultiShapeConv, tokens: Tensor) -> Tensor:
+    kernels = [conv.weight for conv in head.branches]
+    return from_grid(_MergedConv.apply(to_grid(tokens), _add_biases([head]), *kernels))
 
 
 def _convolve(tokens: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:

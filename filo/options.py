@@ -33,13 +33,13 @@ def make_parser(about: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=about.split("\n\n")[0], formatter_class=_Defaults)
 
 
-def add_prompt_option(add: Callable) -> None:
+def add_prompt_option(add: Callable, default: str = "prompts/<dataset>.json") -> None:
     add(
         "--prompts",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="prompt files, a later one overriding an earlier one (default: prompts/<dataset>.json)",
+        help=f"prompt files, a later one overriding an earlier one (default: {default})",
     )
 
 

@@ -23,14 +23,29 @@ class ClassTexts:
     """All texts of one class.
 
     `abnormal` is ordered description by description, within one position by position, so those of position i
-    are `abnormal[i :: len(positions)]`. `phrases` are what a detector looks for: general words, then the
-    class's own descriptions.
+    are `abnormal[i :: len(positions)]`. `states` names, for each run of texts that differ in position alone,
+    the description in it; a general one is empty. `phrases` are what a detector looks for: general words,
+    then the class's own descriptions.
     """
 
     normal: tuple[str, ...]
     abnormal: tuple[str, ...]
     positions: tuple[str, ...]
     phrases: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The descriptions, each once: what may be wrong with an object of this class."""
+        return tuple(dict.fromkeys(state for state in self.states if state))
+
+    def kind_of_each(self, positions: Sequence[int]) -> tuple[int, ...]:
+        """Which of `kinds` each text of `abnormal_at(positions)` describes; -1 for a general one."""
+        numbers = {kind: i for i, kind in enumerate(self.kinds)}
+        of_state = [numbers.get(state, -1) for state in self.states]
+        if positions:
+            return tuple(of_state * len(positions))
+        return tuple(number for number in of_state for _ in self.positions)
 
     def abnormal_at(self, positions: Sequence[int]) -> tuple[str, ...]:
         """The abnormal texts of these positions (indices), one after the other; all if there are none."""
@@ -66,8 +81,9 @@ def fill_texts(
     general = chosen["general"]
     if not descriptions and not general:
         general = [template.split(" with {description}")[0] for template in chosen["described"]]
-    described = [_fill(template, name, d) for d in descriptions for template in chosen["described"]]
-    states = described + [_fill(template, name) for template in general]
+    pairs = [(d, template) for d in descriptions for template in chosen["described"]]
+    pairs += [("", template) for template in general]
+    states = [_fill(template, name, d) for d, template in pairs]
     before = templates["fixed"] if fixed else ""
     return ClassTexts(
         normal=tuple(f"{before}{_fill(template, name)}." for template in chosen["normal"]),
@@ -76,6 +92,7 @@ def fill_texts(
         ),
         positions=tuple(templates["positions"]),
         phrases=tuple(phrases),
+        states=tuple(description for description, _ in pairs),
     )
 
 

@@ -6,42 +6,55 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
-from filo.errors import InputError
+from filo.errors import ImageError
 
 T = TypeVar("T")
 
 
 def open_image(path: Path) -> Image.Image:
-    """Read an image as RGB.
+    """Read an image as `to_rgb` has it.
 
     Raises:
-        InputError: it is missing, broken or no image.
+        ImageError: it is missing, broken or no image.
     """
-    return _read(path, lambda file: _to_eight_bits(file).convert("RGB"))
+    return _read(path, to_rgb)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Give an image as it is meant to be seen: upright as its EXIF tag says, over white where it is
+    transparent, the first frame of several, in RGB of eight bits.
+
+    Raises:
+        ValueError: its pixels have no known range.
+    """
+    turn = _turn(image) if image.format != "TIFF" else None  # Pillow turns these while it reads them
+    image.load()
+    flat = _over_white(_to_eight_bits(image))
+    return flat if turn is None else flat.transpose(turn)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Give an image's width and height from its header, pixels unread.
+    """Give the width and height that `open_image` will give, without reading the pixels of most files.
 
     Raises:
-        InputError: it is missing or no image.
+        ImageError: it is missing or no image.
     """
-    return _read(path, lambda file: file.size)
+    return _read(path, _upright_size)
 
 
 def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     """Read a mask as 0 / 255 grey, every value above 0 meaning defect; `size` is (width, height) of its
-    image.
+    image, upright.
 
     Raises:
-        InputError: it is missing, broken, or of another size.
+        ImageError: it is missing, broken, or of another size.
     """
     mask = _read(path, lambda file: file.convert("L"))
     if mask.size != size:
-        raise InputError(
+        raise ImageError(
             f"the mask {path} is {mask.width}x{mask.height} pixels, its image {size[0]}x{size[1]}: "
             "they must be of one size"
         )
@@ -53,14 +66,44 @@ def _read(path: Path, use: Callable[[Image.Image], T]) -> T:
         with Image.open(path) as file:
             return use(file)
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: no such file, though meta.json lists it; run the data script again"
-        ) from error
+        raise ImageError(f"{path}: no such file (in a dataset: run its script again)") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path} cannot be read as an image ({error}); "
-            "replace it, or run the data script again to leave it out"
+        is_empty = path.is_file() and path.stat().st_size == 0
+        reason = "it is empty, 0 bytes" if is_empty else error
+        raise ImageError(
+            f"{path} cannot be read as an image ({reason}); replace or remove it (in a dataset: then run its "
+            "script again)"
         ) from error
+
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings an image upright, from its EXIF orientation; None if nothing need be done."""
+    if image.format == "PNG" and not any("exif" in key for key in map(str, image.info)):
+        return None  # Pillow would read all pixels to look for the tag behind them, where hardly any has it
+    try:
+        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:  # damaged EXIF fails in as many ways as it has bytes, and the pixels are good
+        return None
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    turn = _turn(image)
+    if turn is not None and image.format == "TIFF":
+        image.load()  # whether the size is that before or after turning depends on Pillow's version
+        return image.size
+    lies = turn in (TURNS[5], TURNS[6], TURNS[7], TURNS[8])
+    return image.size[::-1] if lies else image.size
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -70,6 +113,14 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    of_palette = image.mode == "P" and image.palette is not None and image.palette.mode.endswith("A")
+    if not (of_palette or image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info):
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def image_tensor(image: Image.Image, side: int, mean: Sequence[float], std: Sequence[float]) -> Tensor:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from filo.clip.load import load_clip
+from filo.grounding.load import load_detector
 from filo.synthetic import make_demo
 from tests.commands import ROOT, flags
+from tests.detectors import draw, write_config, write_vocabulary
 
 TINY = {
     "embed_dim": 24,
@@ -56,6 +59,17 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def wood(data, tmp_path_factory):
+    """One class of the demo-MVTec as a dataset of its own."""
+    root = tmp_path_factory.mktemp("wood") / "data"
+    shutil.copytree(data["mvtec"] / "wood", root / "wood")
+    meta = json.loads((data["mvtec"] / "meta.json").read_text())
+    one = {split: {"wood": classes["wood"]} for split, classes in meta.items()}
+    (root / "meta.json").write_text(json.dumps(one))
+    return root
+
+
+@pytest.fixture(scope="session")
 def train_flags(data, tiny_config):
     return {
         "dataset": "demo_visa",
@@ -93,4 +107,22 @@ def test_flags(data, trained, tmp_path):
         "ckpt_path": trained / "filo.safetensors",
         "save_path": tmp_path / "results",
         "device": "cpu",
+    }
+
+
+@pytest.fixture(scope="module")
+def grounding(tmp_path_factory):
+    """Flags that name a small detector."""
+    folder = tmp_path_factory.mktemp("grounding")
+    config, bert = write_config(folder / "small.py"), write_vocabulary(folder / "bert")
+    state = load_detector("drawn:0", config, bert, 64).model.state_dict()
+    weights = draw({name.replace("bert.bert.", "bert."): t for name, t in state.items()})
+    torch.save(weights, folder / "grounding.pth")
+    return {
+        "grounded_checkpoint": folder / "grounding.pth",
+        "groundingdino_config": config,
+        "bert": bert,
+        "box_threshold": 0.9,
+        "text_threshold": 0.85,
+        "cache_dir": folder / "cache",
     }

@@ -3,19 +3,22 @@
 import json
 import re
 import shutil
+import sys
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from filo.decisions import read_decisions
 from filo.metrics import COLUMNS
+from filo.records import read_records
 from tests.commands import flags, run
 
 
 def test_a_run_writes_arguments_log_and_a_checkpoint_per_epoch(trained, train_flags):
     names = {"args.json", "log.jsonl", "stage1_epoch_01.safetensors", "stage2_epoch_01.safetensors"}
-    assert {path.name for path in trained.iterdir()} == names | {"filo.safetensors"}
+    assert {path.name for path in trained.iterdir()} == names | {"filo.safetensors", "loss.png"}
     assert json.loads((trained / "args.json").read_text())["n_ctx"] == 2
     lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["epoch"]) for line in lines] == [(1, 1), (2, 1)]
@@ -416,3 +419,43 @@ def test_another_precision_is_close_and_recorded(test_flags, tmp_path, monkeypat
 def test_compiling_is_for_cuda(test_flags, monkeypatch, capfd):
     status, _, err = run(monkeypatch, capfd, "test.py", *flags(**test_flags, compile=True))
     assert status == 2 and "--compile is for CUDA" in err and err.count("\n") == 1
+
+
+def test_a_report_comes_with_the_test_and_again_from_its_files(
+    test_flags, trained, tmp_path, monkeypatch, capfd
+):
+    folder = tmp_path / "run"
+    values = test_flags | {"save_path": folder, "report": True}
+    status, out, err = run(monkeypatch, capfd, "test.py", *flags(**values))
+    assert status == 0, err
+    page = (folder / "report.html").read_text()
+    assert f"report: {folder / 'report.html'}" in out and "hex nut" in page and "fabric" in page
+    records = read_records(folder)
+    results = json.loads((folder / "results.json").read_text())
+    assert len(records) == results["images"] and {record.label for record in records} == {0, 1}
+    curves = json.loads((folder / "curves.json").read_text())
+    assert set(curves) == set(results["classes"])
+    (folder / "report.html").unlink()
+    status, _, err = run(monkeypatch, capfd, "filo/report/__main__.py", folder)
+    assert status == 0, err
+    assert len((folder / "report.html").read_text()) == len(page)
+
+
+def test_a_test_keeps_thresholds_beside_the_checkpoint(test_flags, trained, tmp_path, monkeypatch, capfd):
+    shutil.copy(trained / "filo.safetensors", tmp_path)
+    checkpoint = tmp_path / "filo.safetensors"
+    values = test_flags | {"ckpt_path": checkpoint, "save_path": tmp_path / "run", "calibrate": "f1"}
+    status, _, err = run(monkeypatch, capfd, "test.py", *flags(**values))
+    assert status == 0, err
+    kept = read_decisions(tmp_path / "filo.decisions.json")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert set(kept.classes) == set(results["classes"])
+    for name in kept.classes:
+        assert kept.find(name, results["scoring"]) == (kept.classes[name].threshold, "")
+
+
+def test_tensorboard_is_named_where_it_is_missing(train_flags, tmp_path, monkeypatch, capfd):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    values = train_flags | {"save_path": tmp_path / "run", "tensorboard": True}
+    status, _, err = run(monkeypatch, capfd, "train.py", *flags(**values))
+    assert status == 2 and "pip install tensorboard" in err and err.count("\n") == 1

@@ -13,7 +13,7 @@ from filo.checkpoint import load_checkpoint, save_checkpoint
 from filo.clip.load import load_clip, resize_positions
 from filo.convert import convert
 from filo.errors import InputError
-from filo.methods.filo import FiLo
+from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import PRESETS, FiLoConfig
 from filo.published import TWIN, list_names
 from filo.weights import fingerprint
@@ -47,7 +47,7 @@ def ours(tmp_path, tiny_config):
     said |= {"sha256": clip.sha256, "mean": list(clip.mean), "std": list(clip.std)}
     provenance = {"dataset": "visa", "meta_sha256": "ab", "arguments": {"seed": 3}}
     path = tmp_path / "filo.safetensors"
-    save_checkpoint(path, FiLo(clip, config, {}).trained_state(), config, said, provenance)
+    save_checkpoint(path, FiLoModel(clip, config, {}).trained_state(), config, said, provenance)
     return path
 
 

@@ -27,7 +27,14 @@ class Brightness:
 
     def predict(self, images, class_names, boxes=None):
         self.batches.append(list(class_names))
-        return Prediction(images[:, 0].mean((1, 2)), images[:, 0])
+        return answer(images[:, 0])
+
+
+def answer(maps):
+    """Scores are the maps' means; each image's other answers tell it from its neighbours."""
+    means = maps.mean((1, 2))
+    similarities = tuple(torch.tensor([mean, mean + 1]) for mean in means.tolist())
+    return Prediction(means, maps, similarities, tuple(int(100 * mean) % 9 for mean in means.tolist()))
 
 
 @pytest.fixture
@@ -114,7 +121,7 @@ def test_a_class_of_one_label_has_no_image_metrics(dataset, label, missing):
 def test_a_value_that_is_not_finite_names_the_image(dataset):
     class Broken(Brightness):
         def predict(self, images, class_names, boxes=None):
-            return Prediction(images[:, 0].mean((1, 2)), images[:, 0] * float("nan"))
+            return answer(images[:, 0])._replace(maps=images[:, 0] * float("nan"))
 
     with pytest.raises(InputError, match=r"b_class0\.png is not finite"):
         evaluate(Broken(), dataset, 2, CPU)
@@ -185,3 +192,24 @@ def test_smaller_maps_by_choice_are_the_means_of_what_falls_together(dataset):
         assert other.metrics["auroc_px"] == pytest.approx(wanted)
         assert other.metrics["auroc_sp"] == one.metrics["auroc_sp"]
     assert evaluate(Brightness(), dataset, 3, CPU, eval_size=SIDE)[0].metrics == whole[0].metrics
+
+
+def test_every_image_is_reported_once_in_order_with_its_own_answers(dataset):
+    seen = []
+    evaluate(Brightness(), dataset, 3, CPU, observe=lambda *given: seen.append(given))
+    assert [(index, entry) for index, entry, _ in seen] == list(enumerate(dataset.entries))
+    for (_, _, outcome), sample in zip(seen, (dataset[i] for i in range(len(dataset))), strict=True):
+        mean = sample.image[0].mean().item()
+        assert torch.equal(outcome.anomaly_map, sample.image[0])
+        assert outcome.score == pytest.approx(mean, rel=1e-5)
+        assert outcome.similarities == pytest.approx([mean, mean + 1], rel=1e-5)
+        assert outcome.position == int(100 * outcome.score) % 9
+
+
+def test_curves_are_those_of_every_class(dataset):
+    curves = {}
+    results = evaluate(Brightness(), dataset, 3, CPU, curves=curves)
+    assert set(curves) == {"b_class", "a_class"}
+    for result in results:
+        fpr, tpr = curves[result.class_name]["image"]["roc"]
+        assert np.trapezoid(tpr, fpr) == pytest.approx(result.metrics["auroc_sp"], abs=1e-3)

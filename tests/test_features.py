@@ -225,13 +225,13 @@ def test_equal_pictures_are_kept_once(tmp_path):
 def test_a_methods_settings_stand_in_the_folder(tiny_clip, dataset, tmp_path, capsys):
     from dataclasses import replace
 
-    from filo.methods.filo import FiLo
+    from filo.methods.filo import FiLoModel
     from filo.methods.filo_config import PRESETS
 
     data = AnomalyDataset(dataset.meta, 56, tiny_clip.mean, tiny_clip.std)
     for preset, taps in (("official", 3), ("paper", 5)):
         config = replace(PRESETS[preset], features_list=(1, 2, 4), n_ctx=2, activation="gelu")
-        method = FiLo(tiny_clip, config, {})
+        method = FiLoModel(tiny_clip, config, {})
         frozen = open_features(method, data, tmp_path / preset)
         numbers = taps * 17 * tiny_clip.vision_width + tiny_clip.embed_dim
         assert method.frozen_numbers() == numbers

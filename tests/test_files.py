@@ -8,7 +8,8 @@ import shutil
 import pytest
 
 from filo import files
-from filo.files import link_or_copy, sha256_of, write_atomically, write_json, write_text
+from filo.errors import InputError
+from filo.files import append_line, link_or_copy, sha256_of, write_atomically, write_json, write_text
 from tests.trees import complaint
 
 
@@ -147,3 +148,11 @@ def test_a_written_file_has_the_rights_that_new_files_get(tmp_path):
 
     write_atomically(tmp_path / "written", write)
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_lines_are_appended(tmp_path):
+    append_line(tmp_path / "log.jsonl", {"a": 1})
+    append_line(tmp_path / "log.jsonl", {"a": 2})
+    assert (tmp_path / "log.jsonl").read_text() == '{"a": 1}\n{"a": 2}\n'
+    with pytest.raises(InputError, match="cannot write"):
+        append_line(tmp_path / "none" / "log.jsonl", {})

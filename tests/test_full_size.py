@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from filo.clip.load import load_clip
-from filo.methods.filo import FiLo
+from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import FiLoConfig
 from filo.prompts import PromptBook, find_prompt_file
 
@@ -16,7 +16,7 @@ def test_one_training_step_and_one_image():
     clip = load_clip("ViT-L-14-336", "drawn:0", 518)
     assert (clip.layers, clip.vision_width, clip.embed_dim, clip.text_width) == (24, 1024, 768, 768)
     texts = PromptBook([find_prompt_file("mvtec")]).texts(["bottle"], "official", True)
-    model = FiLo(clip, FiLoConfig(), texts)
+    model = FiLoModel(clip, FiLoConfig(), texts)
     trained = sum(t.numel() for t in model.trained_state().values())
     mmci = 3 * (1024 * 768 * (1 + 9 + 25 + 49 + 5 + 5) + 6 * 768)
     prompts = 2 * (12 * 768 + 768 * 48 + 48 + 48 * 768 + 768)

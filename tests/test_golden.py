@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from filo.clip.load import load_clip
 from filo.losses import dice_loss, focal_loss
-from filo.methods.filo import FiLo
+from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import FiLoConfig
 from filo.metrics import class_metrics
 from filo.prompts import FOLDER, fill_texts
@@ -57,7 +57,7 @@ def build(clip_files):
         config = FiLoConfig(features_list=tuple(META["features_list"]), n_ctx=n_ctx)
         if image_size not in clips:
             clips[image_size] = load_clip(*clip_files, image_size, config.activation)
-        model = FiLo(clips[image_size], config, TEXTS)
+        model = FiLoModel(clips[image_size], config, TEXTS)
         shapes = {name: tuple(t.shape) for name, t in model.trained_state().items()}
         names = list_names(config)
         model.load_trained_state({n: drawn(names[n], s) for n, s in shapes.items()})

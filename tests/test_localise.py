@@ -3,29 +3,8 @@
 import json
 
 import pytest
-import torch
 
-from filo.grounding.load import load_detector
 from tests.commands import flags, run
-from tests.detectors import draw, write_config, write_vocabulary
-
-
-@pytest.fixture(scope="module")
-def grounding(tmp_path_factory):
-    """Flags that name a small detector."""
-    folder = tmp_path_factory.mktemp("grounding")
-    config, bert = write_config(folder / "small.py"), write_vocabulary(folder / "bert")
-    state = load_detector("drawn:0", config, bert, 64).model.state_dict()
-    weights = draw({name.replace("bert.bert.", "bert."): t for name, t in state.items()})
-    torch.save(weights, folder / "grounding.pth")
-    return {
-        "grounded_checkpoint": folder / "grounding.pth",
-        "groundingdino_config": config,
-        "bert": bert,
-        "box_threshold": 0.9,
-        "text_threshold": 0.85,
-        "cache_dir": folder / "cache",
-    }
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import torch
 
 from filo.errors import InputError
 from filo.logs import (
-    append_line,
     describe_environment,
     peak_memory,
     pick_device,
@@ -36,14 +35,6 @@ def test_peak_memory_grows_by_what_is_touched():
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert 0.3 < float(done.stdout) < 0.5
     assert "cuda_gb" not in peak_memory(torch.device("cpu"))
-
-
-def test_log_lines_are_appended(tmp_path):
-    append_line(tmp_path / "log.jsonl", {"a": 1})
-    append_line(tmp_path / "log.jsonl", {"a": 2})
-    assert (tmp_path / "log.jsonl").read_text() == '{"a": 1}\n{"a": 2}\n'
-    with pytest.raises(InputError, match="cannot write"):
-        append_line(tmp_path / "none" / "log.jsonl", {})
 
 
 def test_starting_a_run_removes_only_what_runs_write(tmp_path):

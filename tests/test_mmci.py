@@ -135,10 +135,21 @@ def test_heads_that_see_the_same_tokens_run_as_one_convolution_and_others_do_not
     calls = []
     conv2d = F.conv2d
     monkeypatch.setattr(F, "conv2d", lambda *args, **kw: calls.append(len(args[1])) or conv2d(*args, **kw))
-    found = heads([one, other, one, one])
+    with torch.no_grad():
+        found = heads([one, other, one, one])
     assert calls == [3 * D, D]
     for head, tokens, output in zip(heads, (one, other, one, one), found, strict=True):
         torch.testing.assert_close(output, slowly(head, tokens), atol=1e-5, rtol=0)
+
+
+def test_in_training_every_head_is_one_convolution(monkeypatch):
+    heads, tokens = MultiShapeHeads(MultiShapeConv(C, D) for _ in range(3)), drawn()
+    calls = []
+    conv2d = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *args, **kw: calls.append(len(args[1])) or conv2d(*args, **kw))
+    for head, output in zip(heads, heads([tokens] * 3), strict=True):
+        torch.testing.assert_close(output, slowly(head, tokens), atol=1e-5, rtol=0)
+    assert calls[:3] == [D] * 3
 
 
 def test_merged_heads_give_every_branch_its_gradient():

@@ -8,7 +8,7 @@ from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
 from filo.errors import InputError
-from filo.transforms import image_tensor, mask_tensor, mosaic, open_image, open_mask
+from filo.transforms import image_size, image_tensor, mask_tensor, mosaic, open_image, open_mask
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -136,10 +136,135 @@ def test_grey_becomes_three_equal_channels(tmp_path):
     assert np.array_equal(np.asarray(image), np.stack([pixels] * 3, axis=-1))
 
 
-def test_transparency_is_dropped(tmp_path):
+def over_white(colours, alpha):
+    """Lay colours (H, W, 3) over white as their definition says."""
+    share = alpha[..., None] / 255
+    return colours * share + 255 * (1 - share)
+
+
+def test_what_is_transparent_lies_over_white(tmp_path):
     pixels = noise(4, 5, 4)
+    pixels[0, 0, 3], pixels[0, 1, 3] = 0, 255
+    image = np.asarray(open_image(saved(tmp_path / "rgba.png", pixels)))
+    assert image[0, 0].tolist() == [255] * 3 and image[0, 1].tolist() == pixels[0, 1, :3].tolist()
+    assert np.abs(image - over_white(pixels[..., :3], pixels[..., 3])).max() <= 1
+
+
+def test_an_opaque_picture_keeps_every_value(tmp_path):
+    pixels = noise(4, 5, 4)
+    pixels[..., 3] = 255
     image = open_image(saved(tmp_path / "rgba.png", pixels))
     assert np.array_equal(np.asarray(image), pixels[..., :3])
+
+
+def test_grey_with_alpha_lies_over_white_too(tmp_path):
+    Image.merge("LA", [Image.fromarray(noise(4, 5)), Image.new("L", (5, 4), 0)]).save(tmp_path / "la.png")
+    assert (np.asarray(open_image(tmp_path / "la.png")) == 255).all()
+
+
+def test_a_palette_with_a_transparent_colour_shows_white_there(tmp_path):
+    for ending in ("png", "gif"):
+        picture = Image.fromarray(np.array([[0, 1]], dtype=np.uint8), mode="P")
+        picture.putpalette([10, 20, 30, 40, 50, 60])
+        picture.save(tmp_path / f"palette.{ending}", transparency=0)
+        seen = np.asarray(open_image(tmp_path / f"palette.{ending}")).tolist()
+        assert seen == [[[255] * 3, [40, 50, 60]]], ending
+
+
+def test_a_colour_that_stands_for_transparent_is_white(tmp_path):
+    pixels = np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8)
+    path = saved(tmp_path / "key.png", pixels, transparency=(1, 2, 3))
+    assert np.asarray(open_image(path)).tolist() == [[[255] * 3, [4, 5, 6]]]
+
+
+@pytest.mark.parametrize("ending", ["jpg", "tif"])
+def test_printing_inks_become_the_colours_they_print(tmp_path, ending):
+    inks = [(0, 0, 0, 0), (0, 255, 255, 0), (255, 0, 255, 0), (0, 0, 0, 255)]
+    wanted = [(255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 0)]
+    for ink, colour in zip(inks, wanted, strict=True):
+        Image.new("CMYK", (16, 16), ink).save(tmp_path / f"ink.{ending}")
+        image = open_image(tmp_path / f"ink.{ending}")
+        assert image.mode == "RGB"
+        assert np.abs(np.asarray(image).astype(int) - colour).max() <= 3
+
+
+# what brings an image upright, from the EXIF standard: where its first row and column are to lie
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: a.swapaxes(0, 1)[::-1],
+}
+
+
+def saved_turned(path, pixels, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {".webp": {"lossless": True}, ".jpg": {"quality": 100, "subsampling": 0}}
+    Image.fromarray(pixels).save(path, exif=exif, **options.get(path.suffix, {}))
+    return path
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp"])
+def test_a_camera_that_was_turned_gives_an_upright_image(tmp_path, ending, orientation):
+    pixels = np.zeros((16, 24, 3), np.uint8)
+    pixels[:8, :8] = 255  # one corner, which tells all eight apart together with the sizes
+    pixels[:8, 16:] = 90
+    path = saved_turned(tmp_path / f"turned.{ending}", pixels, orientation)
+    wanted = UPRIGHT[orientation](pixels)
+    image = open_image(path)
+    assert np.abs(np.asarray(image).astype(int) - wanted).max() <= 3
+    assert image_size(path) == image.size == wanted.shape[1::-1]
+
+
+def test_sixteen_bits_and_transparency_are_turned_as_well(tmp_path):
+    deep = (np.arange(6, dtype=np.uint16) * 256).reshape(2, 3)
+    image = open_image(saved_turned(tmp_path / "deep.png", deep, 6))
+    assert np.asarray(image)[..., 0].tolist() == [[3, 0], [4, 1], [5, 2]]
+    clear = np.dstack([np.zeros((2, 3, 3), np.uint8), np.array([[0, 255, 255], [255, 255, 255]], np.uint8)])
+    image = open_image(saved_turned(tmp_path / "clear.png", clear, 8))
+    assert np.asarray(image)[..., 0].tolist() == [[0, 0], [0, 0], [255, 0]]
+
+
+def test_a_mask_drawn_over_the_upright_image_fits(tmp_path):
+    path = saved_turned(tmp_path / "photo.jpg", noise(16, 24, 3), 6)
+    mask = saved(tmp_path / "mask.png", np.ones((24, 16), np.uint8))
+    assert open_mask(mask, image_size(path)).size == open_mask(mask, open_image(path).size).size == (16, 24)
+    flat = saved(tmp_path / "flat.png", np.ones((16, 24), np.uint8))
+    assert "24x16 pixels, its image 16x24" in message_of(lambda: open_mask(flat, image_size(path)), flat)
+
+
+def test_the_size_of_a_png_is_known_without_its_pixels(tmp_path):
+    whole = png_bytes(tmp_path)
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    assert image_size(tmp_path / "cut.png") == (40, 40)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_costs_nothing_but_the_turning(tmp_path):
+    pixels = noise(8, 12, 3)
+    for rubbish in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\xff\1"):
+        path = saved(tmp_path / "photo.png", pixels, exif=rubbish)
+        assert np.array_equal(np.asarray(open_image(path)), pixels) and image_size(path) == (12, 8)
+
+
+@pytest.mark.parametrize("ending", ["gif", "tif", "png", "webp"])
+def test_of_several_frames_the_first_is_taken(tmp_path, ending):
+    frames = [Image.new("RGB", (4, 3), (value, 0, 0)) for value in (255, 0, 0)]
+    lossless = {"lossless": True} if ending == "webp" else {}
+    frames[0].save(tmp_path / f"film.{ending}", save_all=True, append_images=frames[1:], **lossless)
+    image = open_image(tmp_path / f"film.{ending}")
+    assert image.size == (4, 3) and np.asarray(image)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path):
+    (tmp_path / "empty.png").touch()
+    assert "it is empty, 0 bytes" in message_of(lambda: open_image(tmp_path / "empty.png"), tmp_path)
 
 
 def test_a_palette_gives_its_colours(tmp_path):

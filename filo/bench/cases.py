@@ -14,7 +14,7 @@ from torch import Tensor
 
 from filo.bench import plain
 from filo.clip.load import load_clip
-from filo.methods.filo import FiLo
+from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import PRESETS
 from filo.metrics import class_metrics
 from filo.prompts import FOLDER, PromptBook, fill_texts, find_prompt_file
@@ -53,7 +53,7 @@ class Bench:
         self.device = device
         torch.manual_seed(0)
         config = replace(PRESETS["official"], features_list=taps)
-        self.model = FiLo(load_clip(name, "drawn:0", side), config, texts).to(device)
+        self.model = FiLoModel(load_clip(name, "drawn:0", side), config, texts).to(device)
         g = torch.Generator().manual_seed(1)
         self.image = torch.randn(1, 3, side, side, generator=g).to(device)
         self.mask = torch.zeros(1, side, side, dtype=torch.bool, device=device)

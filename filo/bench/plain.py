@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from filo.clip.load import CLIP
 from filo.clip.vision import ImageFeatures
 from filo.losses import dice_loss, focal_loss
-from filo.methods.filo import MAP_SCALE, TEMPERATURE, FiLo
+from filo.methods.filo import MAP_SCALE, TEMPERATURE, FiLoModel
 from filo.mmci import MultiShapeConv, from_grid, to_grid
 
 
@@ -68,9 +68,9 @@ def text_feature(clip: CLIP, text: str, ctx: Tensor) -> Tensor:
     return tower.ln_final(x)[:, ids[0].argmax()] @ tower.text_projection
 
 
-def text_pair(model: FiLo, image: Tensor, class_name: str) -> Tensor:
-    """As `FiLo.text_features` of one image (1, D) at all positions: (1, 2, D)."""
-    texts, unit = model.texts[class_name], F.normalize(image, dim=-1)
+def text_pair(model: FiLoModel, image: Tensor, class_name: str) -> Tensor:
+    """As `FiLoModel.text_features` of one image (1, D) at all positions: (1, 2, D)."""
+    texts, unit = model.encoder.texts[class_name], F.normalize(image, dim=-1)
     pair = []
     for prompt, of_side in ((model.normal_prompt, texts.normal), (model.abnormal_prompt, texts.abnormal)):
         ctx = prompt(unit)
@@ -87,7 +87,7 @@ def mmci(heads: Sequence[MultiShapeConv], tokens: Tensor) -> list[Tensor]:
     return [from_grid(sum(conv(grid) for conv in head.branches)) for head in heads]
 
 
-def probability_maps(model: FiLo, features: ImageFeatures, pair: Tensor) -> list[Tensor]:
+def probability_maps(model: FiLoModel, features: ImageFeatures, pair: Tensor) -> list[Tensor]:
     tokens = [head(tap[:, 1:]) for head, tap in zip(model.linear_heads, features.ordinary, strict=True)]
     tokens += mmci(model.mmci_heads, features.vv[0][:, 1:])
     maps = []
@@ -99,8 +99,8 @@ def probability_maps(model: FiLo, features: ImageFeatures, pair: Tensor) -> list
 
 
 @torch.no_grad()
-def predict(model: FiLo, images: Tensor, class_name: str) -> tuple[Tensor, Tensor]:
-    """As `FiLo.predict` of one image."""
+def predict(model: FiLoModel, images: Tensor, class_name: str) -> tuple[Tensor, Tensor]:
+    """As `FiLoModel.predict` of one image."""
     features = image_features(model.clip, images, model.config.features_list)
     image = F.normalize(model.adapter(features.image), dim=-1)
     pair = text_pair(model, image, class_name)
@@ -108,8 +108,8 @@ def predict(model: FiLo, images: Tensor, class_name: str) -> tuple[Tensor, Tenso
     return (image @ pair[0, 1] + maps.amax()) / 2, maps
 
 
-def local_loss(model: FiLo, images: Tensor, class_name: str, mask: Tensor) -> Tensor:
-    """As `FiLo.local_loss` of one image."""
+def local_loss(model: FiLoModel, images: Tensor, class_name: str, mask: Tensor) -> Tensor:
+    """As `FiLoModel.local_loss` of one image."""
     with torch.no_grad():
         features = image_features(model.clip, images, model.config.features_list)
     pair = text_pair(model, F.normalize(features.image, dim=-1), class_name)
@@ -121,8 +121,8 @@ def local_loss(model: FiLo, images: Tensor, class_name: str, mask: Tensor) -> Te
     return total
 
 
-def global_loss(model: FiLo, images: Tensor, class_name: str, label: Tensor) -> Tensor:
-    """As `FiLo.global_loss` of one image."""
+def global_loss(model: FiLoModel, images: Tensor, class_name: str, label: Tensor) -> Tensor:
+    """As `FiLoModel.global_loss` of one image."""
     with torch.no_grad():
         features = image_features(model.clip, images, model.config.features_list)
     image = F.normalize(model.adapter(features.image), dim=-1)

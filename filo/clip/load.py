@@ -56,6 +56,11 @@ class CLIP(nn.Module):
         """The number format of `precision`."""
         return DTYPES[self.precision]
 
+    def describe(self) -> dict:
+        """Say what a checkpoint must find again, as JSON has it."""
+        about = {"image_size": self.image_size, "sha256": self.sha256}
+        return about | {"mean": list(self.mean), "std": list(self.std)}
+
     def train(self, mode: bool = True) -> "CLIP":
         """Stay in evaluation mode whatever the module around this one does."""
         return super().train(False)
@@ -76,8 +81,8 @@ def load_clip(
     `pretrained` is a weights tag of open_clip (downloaded once, then cached), a local file (safetensors,
     OpenAI's archive, a state dict; images are then normalised as OpenAI's), or `drawn:SEED` for weights
     drawn from a seed, which know nothing and are for tests and timing. With `weights` nothing is looked for:
-    they are taken as they are, and `pretrained` just says where they come from. `activation` is `gelu` or
-    `quick_gelu`; it is never left to open_clip, whose versions differ in their choice.
+    they are taken as they are, out of the dict, and `pretrained` just says where they come from. `activation`
+    is `gelu` or `quick_gelu`; it is never left to open_clip, whose versions differ in their choice.
 
     Raises:
         InputError: unknown model or tag, no plain ViT, unreadable weights, weights of another model, bad
@@ -97,9 +102,10 @@ def load_clip(
     mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
     if weights is None:
         weights, mean, std = find_weights(name, config, pretrained)
+    sha256 = fingerprint(weights)
     model = model.to_empty(device="cpu")
-    _fill(model, dict(weights), f"{name} with weights {pretrained}")
-    return CLIP(model, fingerprint(weights), mean, std).to(device)
+    _fill(model, weights, f"{name} with weights {pretrained}")
+    return CLIP(model, sha256, mean, std).to(device)
 
 
 def find_weights(
@@ -154,7 +160,11 @@ def draw_weights(name: str, config: dict, seed: int) -> dict[str, Tensor]:
 
 
 def _fill(model: nn.Module, weights: dict[str, Tensor], what: str) -> None:
-    """Load the weights strictly, the position grid resized to the model's."""
+    """Load the weights strictly, the position grid resized to the model's.
+
+    They are taken out of the dict one by one, so that never all of them are in memory twice.
+    """
+    weights, given = dict(weights), weights
     if "positional_embedding" in weights and hasattr(model, "text"):
         weights = convert_to_custom_text_state_dict(weights)
     if "logit_scale" in weights and weights["logit_scale"].numel() == 1:
@@ -175,7 +185,10 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], what: str) -> None:
             f"{first} (wanted {wanted.get(first, 'none')}, found {found.get(first, 'none')}); "
             "is it another CLIP model?"
         )
-    model.load_state_dict(weights)
+    given.clear()
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            tensor.copy_(weights.pop(name))
 
 
 def resize_positions(table: Tensor, grid: int, mode: str = "bicubic") -> Tensor:

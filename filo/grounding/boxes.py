@@ -158,6 +158,12 @@ def find_position(corners: np.ndarray, scores: np.ndarray, side: int, rules: Box
     return None if column is None or row is None else GRID * row + column
 
 
+def cell_of(pixel: int, side: int) -> int:
+    """Name the grid cell (0-8) that holds a pixel of a `side` x `side` image, counted row by row."""
+    row, column = divmod(pixel, side)
+    return GRID * (row * GRID // side) + column * GRID // side
+
+
 def _bin(value: float, side: int, rules: BoxRules) -> int | None:
     if not rules.gaps_between_bins:
         return min(max(int(value * GRID / side), 0), GRID - 1)

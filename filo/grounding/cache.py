@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from filo.errors import InputError
+from filo.errors import ImageError, InputError
 from filo.files import sha256_of, write_atomically, write_json
 from filo.grounding.boxes import Detection
 from filo.weights import drawn_seed
 
 ABOUT = "detector.json"
-VERSION = 1  # of what is computed and how it is kept; another one never reads these files
+VERSION = 2  # of what is computed and how it is kept; another one never reads these files
 
 
 class BoxCache:
@@ -115,9 +115,9 @@ def request_key(image: Path, caption: str) -> str:
     """Name what is asked of an image: by its bytes and the caption.
 
     Raises:
-        InputError: the image cannot be read.
+        ImageError: the image cannot be read.
     """
     try:
         return hashlib.sha256(f"{sha256_of(image)} {caption}".encode()).hexdigest()
     except OSError as error:
-        raise InputError(f"{image} cannot be read: {error.strerror or error}") from error
+        raise ImageError(f"{image} cannot be read: {error.strerror or error}") from error

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from PIL import Image
 from tqdm import tqdm
 
-from filo.errors import InputError
+from filo.errors import ImageError, InputError
 from filo.grounding.boxes import Boxes, Detection, Thresholds, select
 from filo.grounding.cache import BoxCache, request_key
 from filo.grounding.detector import GroundingDino, target_size, to_caption
@@ -41,17 +41,22 @@ def find_boxes(
     load: Callable[[], GroundingDino] | None,
     open_image: Callable[[Path], Image.Image],
     batch_size: int = 1,
+    has_bar: bool = True,
 ) -> Found:
     """Answer every request; `load` is called if there is something to detect, None forbids it.
 
+    Without `has_bar` no progress is shown, for a caller who shows it.
+
     Raises:
-        InputError: an image cannot be read, or something is not in the cache and may not be detected.
+        ImageError: an image cannot be read, or the detector cannot look at it.
+        InputError: something is not in the cache and may not be detected.
     """
     started = time.perf_counter()
     keys: list[str] = []
     boxes: dict[str, Boxes] = {}
     missing: dict[str, Request] = {}
-    for request in tqdm(requests, desc="boxes looked up", unit="image", disable=None):
+    disable = None if has_bar else True  # None: where nobody sees it
+    for request in tqdm(requests, desc="boxes looked up", unit="image", disable=disable):
         key = request_key(request.image, to_caption(request.phrases))
         keys.append(key)
         if key in boxes or key in missing:
@@ -66,7 +71,7 @@ def find_boxes(
             f"{len(missing)} of {len(requests)} images have no boxes in {cache.folder}, the first is "
             f"{next(iter(missing.values())).image}: run once with --detector groundingdino"
         )
-    for key, answer in _detect(missing, cache, load, open_image, batch_size):
+    for key, answer in _detect(missing, cache, load, open_image, batch_size, disable):
         boxes[key] = select(answer, thresholds)
     return Found([boxes[key] for key in keys], len(missing), time.perf_counter() - started)
 
@@ -77,12 +82,13 @@ def _detect(
     load: Callable[[], GroundingDino],
     open_image: Callable[[Path], Image.Image],
     batch_size: int,
+    disable: bool | None,
 ) -> Iterator[tuple[str, Detection]]:
     """Run the detector in batches of one caption and one size, and keep every answer as it comes."""
     if not requests:
         return
     detector = load()
-    with tqdm(total=len(requests), desc="boxes detected", unit="image", disable=None) as bar:
+    with tqdm(total=len(requests), desc="boxes detected", unit="image", disable=disable) as bar:
         for phrases, keys, images in _batches(requests, detector, open_image, batch_size):
             for key, answer in zip(keys, detector.detect(images, phrases), strict=True):
                 cache.put(key, answer)
@@ -105,7 +111,7 @@ def _batches(
         waiting: dict[tuple[int, int], list[tuple[str, Image.Image]]] = {}
         for key, image in _read(of_caption, open_image):
             if misfit := detector.explain_misfit(image.size):
-                raise InputError(f"{of_caption[key]}: {misfit}")
+                raise ImageError(f"{of_caption[key]}: {misfit}")
             size = target_size(image.size, detector.side)
             waiting.setdefault(size, []).append((key, image))
             if len(waiting[size]) == batch_size:

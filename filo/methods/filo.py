@@ -10,14 +10,14 @@ from torchvision.transforms.functional import gaussian_blur
 
 from filo.adapter import Adapter
 from filo.clip.load import CLIP
-from filo.clip.text import PromptTree, group_by_size, stack_trees
 from filo.clip.vision import ImageFeatures, check_taps
 from filo.errors import InputError
-from filo.grounding.boxes import Boxes, locate, map_weights
+from filo.grounding.boxes import Boxes, cell_of, locate, map_weights
 from filo.losses import dice_loss, focal_loss, squared_dice_loss
 from filo.methods.filo_config import FiLoConfig
 from filo.mmci import MultiShapeConv, MultiShapeHeads, to_grid
 from filo.prompts import ClassTexts, LearnablePrompt
+from filo.text_encoder import TextEncoder, TextFeatures
 
 MAP_SCALE = 100.0  # temperature of the maps, CLIP's own
 TEMPERATURE = 0.07  # of the global similarities
@@ -29,13 +29,18 @@ class Prediction(NamedTuple):
     Shape:
         scores: (B,), higher is more anomalous; `official` about [-0.4, 0.9], `paper` [0, 2]
         maps: (B, S, S), 0 normal to 1 anomalous
+        similarities: one (1 + K,) for each image: the cosine of its global feature with what is normal, then
+            with each of its class's K descriptions (the paper's figure 4)
+        positions: for each image the grid cell of the anomaly, an index into `ClassTexts.positions`
     """
 
     scores: Tensor
     maps: Tensor
+    similarities: tuple[Tensor, ...]
+    positions: tuple[int, ...]
 
 
-class FiLo(nn.Module):
+class FiLoModel(nn.Module):
     """The whole model: four linear and three MMCI heads, two learnable prompts, an adapter, on a frozen CLIP.
 
     `texts` gives the filled texts of every class that may be asked for. Images are (B, 3, S, S), normalised
@@ -51,7 +56,8 @@ class FiLo(nn.Module):
                 f"wanted at least {config.blur_kernel // 2 + 1}"
             )
         C, D, taps = clip.vision_width, clip.embed_dim, len(config.features_list)
-        self.clip, self.config, self.texts = clip, config, dict(texts)
+        self.clip, self.config = clip, config
+        self.encoder = TextEncoder(clip.text, texts)
         self.linear_heads = nn.ModuleList(nn.Linear(C, D) for _ in range(taps))
         heads = taps - 1 if config.mmci_shapes else 0
         self.mmci_heads = MultiShapeHeads(MultiShapeConv(C, D, config.mmci_shapes) for _ in range(heads))
@@ -59,7 +65,6 @@ class FiLo(nn.Module):
         self.normal_prompt = LearnablePrompt(*prompt) if config.learned_template else None
         self.abnormal_prompt = LearnablePrompt(*prompt) if config.learned_template else None
         self.adapter = Adapter(D, config.adapter_bias, config.adapter_residual)
-        self._trees: dict[tuple, PromptTree] = {}  # by class, positions and device
 
     def trained_parameters(self) -> dict[str, list[nn.Parameter]]:
         """The trained part by learning rate: `decoder` and `prompts` in stage 1, `adapter` in stage 2."""
@@ -122,48 +127,19 @@ class FiLo(nn.Module):
 
         An image's positions are indices into `ClassTexts.positions`; none at all stands for all of them.
         """
-        if len(class_names) != len(image):
-            raise ValueError(f"{len(image)} images but {len(class_names)} class names")
-        positions = [()] * len(class_names) if positions is None else [tuple(each) for each in positions]
-        trees = [self._tree(*each) for each in zip(class_names, positions, strict=True)]
-        unit, pair = F.normalize(image, dim=-1), image.new_empty(len(image), 2, self.clip.embed_dim)
-        for rows in group_by_size([len(tree) for tree in trees]):
-            index = torch.tensor(rows, device=image.device)
-            pair = pair.index_copy(0, index, self._pairs([trees[row] for row in rows], unit[index]))
-        if self.config.joint_norm:
-            pair = pair / pair.flatten(1).norm(dim=1)[:, None, None]
-        return pair
+        return self._encode_texts(image, class_names, positions).pair
 
-    def _texts_of(self, class_name: str) -> ClassTexts:
-        if class_name not in self.texts:
-            raise InputError(f"no texts for the class {class_name!r}; known: {', '.join(self.texts)}")
-        return self.texts[class_name]
-
-    def _tree(self, class_name: str, positions: tuple[int, ...]) -> PromptTree:
-        """Give the tree of a class's texts: side 0 the normal ones, 1 the abnormal ones at some positions."""
-        device = self.clip.text.positional_embedding.device
-        key = (class_name, positions, device)
-        if key not in self._trees:
-            texts = self._texts_of(class_name)
-            normal, abnormal = texts.normal, texts.abnormal_at(positions)
-            sides = [0] * len(normal) + [1] * len(abnormal)
-            n_ctx = self.config.n_ctx if self.config.learned_template else 0
-            self._trees[key] = self.clip.text.grow([*normal, *abnormal], n_ctx, sides)
-        return self._trees[key]
-
-    def _pairs(self, trees: Sequence[PromptTree], unit: Tensor) -> Tensor:
-        """Encode each image's tree behind what the prompts make of it (B, D); per side normalise, average,
-        normalise: (B, 2, D).
-        """
-        is_one = all(tree is trees[0] for tree in trees)
-        tree = trees[0] if is_one else stack_trees(trees)
-        ctx = None
+    def _encode_texts(
+        self, image: Tensor, class_names: Sequence[str], positions: Sequence[Sequence[int]] | None
+    ) -> TextFeatures:
+        unit, ctx = F.normalize(image, dim=-1), None
         if self.config.learned_template:
             ctx = torch.stack([self.normal_prompt(unit), self.abnormal_prompt(unit)], dim=1)
-        features = F.normalize(self.clip.text(tree, ctx), dim=-1)  # (B, K, D), B is 1 for one without ctx
-        member = torch.stack([tree.leaf_sides == side for side in (0, 1)], dim=-2).to(features)  # (.., 2, K)
-        mean = member / member.sum(-1, keepdim=True) @ features
-        return F.normalize(mean, dim=-1).expand(len(unit), -1, -1)
+        n_ctx = self.config.n_ctx if self.config.learned_template else 0
+        text = self.encoder.encode(unit, class_names, positions, n_ctx, ctx)
+        if not self.config.joint_norm:
+            return text
+        return text._replace(pair=text.pair / text.pair.flatten(1).norm(dim=1)[:, None, None])
 
     def global_feature(self, features: ImageFeatures, adapted: bool) -> Tensor:
         """The image's global feature g, L2-normalised, (B, D); it also feeds the learnable prompts."""
@@ -236,18 +212,26 @@ class FiLo(nn.Module):
         """
         side, rules = self.clip.image_size, self.config.boxes
         if boxes is not None:
-            phrases = [self._texts_of(name).phrases for name in class_names]
+            phrases = [self.encoder.texts_of(name).phrases for name in class_names]
             places = [locate(*each, side, rules) for each in zip(boxes, phrases, strict=True)]
             positions = positions or [[] if position is None else [position] for _, position in places]
         features = self.image_features(images)
         image = self.global_feature(features, adapted=True)
-        text = self.text_features(image, class_names, positions)
-        maps = weighted = self.anomaly_map(self.probability_maps(features, text))
+        text = self._encode_texts(image, class_names, positions)
+        maps = weighted = self.anomaly_map(self.probability_maps(features, text.pair))
         if boxes is not None:
             weights = [torch.from_numpy(map_weights(corners, side, rules)) for corners, _ in places]
             weighted = maps * torch.stack(weights).to(maps)
         peaks = maps if rules.peak_before_weighting else weighted
-        return Prediction(self.image_scores(image, text, peaks), weighted)
+        scores = self.image_scores(image, text.pair, peaks)
+        positions = [()] * len(class_names) if positions is None else positions
+        similarities = self.encoder.similarities(image, text, class_names, positions)
+        peaks_at = weighted.flatten(1).argmax(1).tolist()
+        cells = [
+            named[0] if len(named) == 1 else cell_of(pixel, side)
+            for named, pixel in zip(positions, peaks_at, strict=True)
+        ]
+        return Prediction(scores, weighted, similarities, tuple(cells))
 
     # training
 

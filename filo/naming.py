@@ -1,0 +1,101 @@
+"""Which class is meant by a name, and what is known of it: its texts, or the general states alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filo.errors import InputError
+from filo.methods.filo_config import FiLoConfig
+from filo.prompts import FOLDER, ClassTexts, PromptBook, fill_texts
+
+
+@dataclass(frozen=True)
+class NamedClass:
+    """A class as it was understood.
+
+    Attributes:
+        name: its key in a prompt file; as it is spoken where nobody described it
+        origin: the prompt files its texts are filled from, templates.json first
+        note: what a user should know of the texts, in one line; "" if all is well
+    """
+
+    name: str
+    texts: ClassTexts
+    origin: tuple[Path, ...]
+    note: str = ""
+
+
+def find_class(name: str, prompts: Sequence[Path], config: FiLoConfig) -> NamedClass:
+    """Find a class by its key or its spoken name, in `prompts` if they have it, otherwise in the one file of
+    the folder prompts/ that does; failing that, fill the general states for it.
+
+    Capitals do not count, and `_` is a blank.
+
+    Raises:
+        InputError: the name is empty, or several classes answer to it.
+    """
+    spoken = " ".join(name.replace("_", " ").split())
+    if not spoken:
+        raise InputError(
+            "the class has no name: say what is in the pictures, such as --class 'metal bracket'"
+        )
+    found = _look_in([PromptBook(prompts)], spoken) if prompts else []
+    for files in _own_files():
+        found = found or _look_in([PromptBook([path]) for path in files], spoken)
+    if len(found) > 1:
+        raise InputError(_explain_choice(spoken, found))
+    if not found:
+        return _general(spoken, PromptBook(prompts), config)
+    book, key = found[0]
+    if not book.classes[key].descriptions:
+        return _general(book.classes[key].name, book, config, key)
+    quirks = (config.templates, config.share_descriptions_by_name)
+    texts = book.texts([key], *quirks, config.described, not config.learned_template)
+    return NamedClass(key, texts[key], book.files)
+
+
+def _own_files() -> tuple[list[Path], list[Path]]:
+    """The files of prompts/, those of drawn pictures apart: their classes are called as real ones are, which
+    are more likely to be meant. The imported published lists are used where they are asked for alone.
+    """
+    files = [path for path in sorted(FOLDER.glob("*.json")) if path.stem != "templates"]
+    drawn = [path for path in files if path.stem.startswith("demo_")]
+    real = [path for path in files if path not in drawn and not path.stem.startswith("official_")]
+    return real, drawn
+
+
+def _look_in(books: Sequence[PromptBook], spoken: str) -> list[tuple[PromptBook, str]]:
+    """Give every class that answers to a name: by its key, or if none does, by its spoken name."""
+    by_key = [(book, key) for book in books for key in book.classes if _fold(key) == _fold(spoken)]
+    by_name = [
+        (book, key)
+        for book in books
+        for key, prompt in book.classes.items()
+        if _fold(prompt.name) == _fold(spoken)
+    ]
+    found = by_key or by_name
+    is_same = len({(key, book.classes[key]) for book, key in found}) == 1  # whichever file it is taken from
+    return found[:1] if is_same else found
+
+
+def _fold(name: str) -> str:
+    return " ".join(name.replace("_", " ").split()).casefold()
+
+
+def _explain_choice(spoken: str, found: Sequence[tuple[PromptBook, str]]) -> str:
+    keys = list(dict.fromkeys(key for _, key in found))
+    if len(keys) > 1:
+        return f"the class {spoken!r} may be any of {', '.join(keys)}: give one of these names"
+    files = ", ".join(str(book.paths[-1]) for book, _ in found)
+    return f"the class {spoken!r} is described differently in {files}: name one of them by --prompts"
+
+
+def _general(spoken: str, book: PromptBook, config: FiLoConfig, key: str | None = None) -> NamedClass:
+    phrases = book.phrases(key) if key else book.templates["detector"]
+    templates = (book.templates, config.templates, spoken)
+    texts = fill_texts(*templates, (), phrases, fixed=not config.learned_template)
+    note = (
+        f"nobody described the class {spoken!r}, so only the general states are looked for and no kind is "
+        "named; prompts/README.md shows how to describe it"
+    )
+    return NamedClass(key or spoken, texts, book.files, note)

@@ -1,0 +1,155 @@
+"""What a run of filo.predict leaves beside its records: a table row and a heatmap for every image."""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from filo.errors import InputError
+from filo.files import append_text, readable, write_atomically
+from filo.inputs import Input
+from filo.plots import overlay, with_bar
+from filo.records import LINES, Record, clear, fit, write_small
+from filo.result import Result
+
+TABLE = "predictions.csv"
+HEATMAPS = "heatmaps"
+COLUMNS = (
+    "image",
+    "class",
+    "score",
+    "threshold",
+    "decision",
+    "position",
+    "kind",
+    "kind_similarity",
+    "boxes",
+    "error",
+    "heatmap",
+)
+LONGEST = 150  # bytes of a heatmap's name; file systems take 255
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that starts so for a program
+
+
+def require_free(folder: Path, overwrite: bool) -> None:
+    """Raise `InputError` if another run's files are in the folder, unless they may be overwritten, which
+    those of training never may.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder by --out")
+    if (folder / "log.jsonl").exists():
+        raise InputError(f"{folder} holds a training run: choose another --out")
+    old = next((n for n in (LINES, "results.json", "predict.json") if (folder / n).exists()), None)
+    if old and not overwrite:
+        raise InputError(
+            f"{folder} holds another run ({old}): choose another --out, or add --overwrite to throw that run "
+            "away"
+        )
+
+
+def empty(folder: Path) -> None:
+    """Remove what an earlier run left.
+
+    Raises:
+        InputError: that is not possible.
+    """
+    try:
+        clear(folder)
+        for path in (folder / HEATMAPS).glob("*.jpg"):
+            path.unlink()
+    except OSError as error:
+        raise InputError(f"cannot clear {folder}: {error.strerror or error}; choose another --out") from error
+
+
+def name_heatmaps(inputs: Sequence[Input]) -> list[str]:
+    """Give every image's heatmap a name of its own: the image's below the folder that was named.
+
+    Names differ in more than capitals, which some file systems do not tell apart.
+    """
+    names, last = [], {}
+    for each in inputs:
+        below = Path(os.path.relpath(each.path, each.root)).with_suffix("")
+        plain = re.sub(r"[^\w.-]+", "_", "_".join(below.parts)).encode()[-LONGEST:].decode(errors="ignore")
+        name = plain = plain.strip("._") or "image"
+        while name.casefold() in last:
+            last[plain.casefold()] += 1
+            name = f"{plain}_{last[plain.casefold()]}"
+        last[name.casefold()] = 1
+        names.append(f"{name}.jpg")
+    return names
+
+
+def to_record(index: int, asked: Input, answer: Result | str) -> Record:
+    """Give what is written down about an image; an answer in words says why there is none."""
+    image = readable(asked.path)
+    if isinstance(answer, str):
+        return Record(index, image, asked.class_name, error=answer)
+    return Record(
+        index=index,
+        image=image,
+        class_name=answer.class_name,
+        size=answer.size,
+        score=answer.score,
+        position=answer.position,
+        normal_similarity=answer.normal_similarity,
+        kinds=answer.kinds,
+        boxes=answer.boxes,
+        threshold=answer.threshold,
+    )
+
+
+def write_pictures(run: Path, index: int, result: Result, name: str, longest_side: int) -> None:
+    """Keep an image and its map in small, and draw its heatmap in its own size or smaller; none for 0.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    image = result.picture.open()
+    write_small(run, index, image, result.square_map)
+    if longest_side:
+        size = fit(image.size, longest_side)
+        image = image if size == image.size else image.resize(size, reducing_gap=2.0)
+        content = io.BytesIO()
+        _draw(image, result).save(content, "JPEG", quality=90)
+        write_atomically(run / HEATMAPS / name, lambda temporary: temporary.write_bytes(content.getvalue()))
+
+
+def _draw(image: Image.Image, result: Result) -> Image.Image:
+    factor = image.width / result.size[0]
+    boxes = [box | {"corners": [corner * factor for corner in box["corners"]]} for box in result.boxes]
+    drawn = overlay(image, result.square_map, result.scale, boxes=boxes, caption=result.verdict)
+    return with_bar(drawn, result.scale)
+
+
+def append_rows(run: Path, records: Sequence[Record], heatmaps: Sequence[str]) -> None:
+    """Append a row for each image to the table, which begins with its head.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if not (run / TABLE).exists():
+        writer.writerow(COLUMNS)
+    for record, name in zip(records, heatmaps, strict=True):
+        is_drawn = (run / HEATMAPS / name).exists() and not record.error
+        writer.writerow(map(_cell, _row(record, f"{HEATMAPS}/{name}" if is_drawn else "")))
+    append_text(run / TABLE, text.getvalue())
+
+
+def _row(record: Record, heatmap: str) -> tuple:
+    if record.error:
+        return record.image, record.class_name, *[None] * 7, record.error, None
+    decision = {None: None, True: "anomalous", False: "normal"}[record.is_anomalous]
+    kind = record.kinds[0] if record.kinds else (None, None)
+    said = (record.score, record.threshold, decision, record.position, *kind, len(record.boxes))
+    return record.image, record.class_name, *said, None, heatmap
+
+
+def _cell(value: object) -> object:
+    """Keep a spreadsheet from running a text: a quote is put before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

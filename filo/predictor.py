@@ -1,0 +1,236 @@
+"""Ask a trained FiLo about images, from Python.
+
+from filo import FiLo
+
+filo = FiLo.load("checkpoints/filo_visa/filo.safetensors")
+result = filo.predict("bracket.jpg", "metal bracket")
+result.score, result.kinds[:1], result.position
+result.heatmap().save("bracket_heatmap.jpg")
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import overload
+
+import torch
+
+from filo.checkpoint import Checkpoint, load_checkpoint
+from filo.clip.load import CLIP
+from filo.decisions import Decisions, decisions_path, describe_scoring, read_decisions
+from filo.errors import ImageError, InputError
+from filo.evaluate import Outcome, require_finite, unpack
+from filo.grounding.boxes import Boxes
+from filo.grounding.search import Request
+from filo.localise import Choice, Localiser
+from filo.logs import pick_device
+from filo.methods.filo import FiLoModel
+from filo.naming import NamedClass, find_class
+from filo.pictures import ImageLike, Picture, to_picture
+from filo.plots import NATURAL, Scale
+from filo.precision import DTYPES
+from filo.records import describe_boxes, rank_kinds
+from filo.result import Result
+from filo.trained_clip import load_trained_clip
+from filo.transforms import image_tensor
+
+
+class FiLo:
+    """A trained FiLo with its CLIP, to be asked about images; `load` makes one.
+
+    Texts of a class are read when it is first asked for: from `prompts`, else from the one file of the folder
+    prompts/ that has it, else only the general states are looked for, which is said on stderr.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        clip: CLIP,
+        detector: Choice,
+        decisions: Decisions,
+        prompts: Sequence[Path],
+        device: torch.device,
+    ) -> None:
+        self.checkpoint, self.clip, self.decisions, self.device = checkpoint, clip, decisions, device
+        self.config, self.prompts = checkpoint.config, tuple(prompts)
+        self.localiser = Localiser(detector, self.config.boxes, clip.image_size, device)
+        self.model = FiLoModel(clip, self.config, {})
+        self.model.load_trained_state(checkpoint.state)
+        self.model.to(device).eval()
+        self.classes: dict[str, NamedClass] = {}  # by the name they were asked for
+        self.scale: Scale | None = None  # of heatmaps; None: the calibrated one, else the natural one
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path,
+        *,
+        clip_model: str | None = None,
+        clip_pretrained: str | None = None,
+        image_size: int | None = None,
+        features_list: Sequence[int] | None = None,
+        prompts: Sequence[str | Path] = (),
+        grounded_checkpoint: str | Path | None = None,
+        detector: Choice | None = None,
+        decisions: str | Path | None = None,
+        device: str | None = None,
+        precision: str = "fp32",
+    ) -> "FiLo":
+        """Load a checkpoint of train.py, or a published one, and the CLIP it was trained on.
+
+        `clip_model`, `clip_pretrained`, `image_size`, `features_list` and `prompts` are those of test.py.
+        `grounded_checkpoint` is a file of Grounding DINO's weights; `detector` says more of it. Thresholds
+        are read from `decisions`, by default `<checkpoint>.decisions.json` beside the checkpoint.
+        `precision` is "fp32", "bf16" or "fp16".
+
+        Raises:
+            InputError: something is missing, damaged, or of another model.
+        """
+        if precision not in DTYPES:
+            raise InputError(f"precision {precision!r}: wanted {', '.join(DTYPES)}")
+        path, where = Path(checkpoint), pick_device(device)
+        found = load_checkpoint(path, features_list)
+        clip = load_trained_clip(path, found, clip_model, clip_pretrained, image_size, where)
+        clip.set_precision(precision)
+        if clip.image_size != (trained := found.clip["image_size"]):
+            print(f"note: looking at {clip.image_size} pixels, trained at {trained}", file=sys.stderr)
+        kind = "none" if grounded_checkpoint is None else "groundingdino"
+        choice = detector or Choice(kind, None if kind == "none" else str(grounded_checkpoint))
+        if decisions and not Path(decisions).is_file():
+            raise InputError(f"{decisions}: no such file of thresholds; `python -m filo.calibrate` makes one")
+        thresholds = read_decisions(Path(decisions) if decisions else decisions_path(path))
+        return cls(found, clip, choice, thresholds, [Path(each) for each in prompts], where)
+
+    @overload
+    def predict(self, images: ImageLike, class_name: str, batch_size: int = 8) -> Result: ...
+
+    @overload
+    def predict(self, images: Sequence[ImageLike], class_name: str, batch_size: int = 8) -> list[Result]: ...
+
+    def predict(self, images, class_name, batch_size=8):
+        """Look at one image, or at a list of images, of one class.
+
+        An image is a path, a PIL image, an array (H, W, 3) of uint8 in RGB, or a tensor (3, H, W), not
+        normalised; `to_picture` lists all forms. `class_name` is how an object is called, such as
+        "metal bracket", or its key in a prompt file. Gives one `Result`, or a list of them in order; what a
+        batch gives is what its images give one by one, up to rounding.
+
+        Raises:
+            ImageError: an image cannot be read or used.
+            InputError: nothing says what the class is.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size {batch_size}: wanted at least 1")
+        if not isinstance(images, (list, tuple)):
+            return self._predict([to_picture(images)], class_name, 1)[0]
+        pictures = [to_picture(image, f"images[{i}]") for i, image in enumerate(images)]
+        return self._predict(pictures, class_name, batch_size)
+
+    def _predict(self, pictures: Sequence[Picture], class_name: str, batch_size: int) -> list[Result]:
+        self.know(class_name)  # however few images there are
+        results = []
+        for start in range(0, len(pictures), batch_size):
+            batch = pictures[start : start + batch_size]
+            results += self.judge(batch, class_name)
+            for picture in batch:
+                picture.close()
+        return results
+
+    def know(self, class_name: str) -> NamedClass:
+        """Find out what is meant by a class name, and say on stderr if that is not much.
+
+        Raises:
+            InputError: there is no name, or several classes answer to it.
+        """
+        if not isinstance(class_name, str):
+            raise InputError(
+                f"the class is {class_name!r}: say what the images show, such as 'metal bracket'"
+            )
+        if class_name not in self.classes:
+            found = find_class(class_name, self.prompts, self.config)
+            if found.note and found.name not in self.model.encoder.texts:
+                print(f"note: {found.note}", file=sys.stderr)
+            self.model.encoder.texts[found.name] = found.texts
+            self.classes |= {class_name: found, found.name: found}
+        return self.classes[class_name]
+
+    def scoring(self, names: Iterable[str] | None = None) -> dict:
+        """What scores depend on beside the image (`filo.decisions`), for some classes or all known ones."""
+        config, clip, known = self.config, self.clip, self.model.encoder.texts
+        texts = {name: known[name] for name in (known if names is None else names)}
+        about = (self.checkpoint.sha256, config, clip.image_size, clip.precision, ())
+        return describe_scoring(*about, self.localiser.record, texts)
+
+    @property
+    def heatmap_scale(self) -> Scale:
+        """The one scale of all heatmaps: the one that was set, else the calibrated one, else 0 to 1."""
+        return self.scale or self.decisions.find_scale(self.scoring(())) or NATURAL
+
+    def threshold(self, class_name: str) -> tuple[float | None, str]:
+        """Give a class's threshold and "", or None and why there is none."""
+        name = self.know(class_name).name
+        return self.decisions.find(name, self.scoring([name]))
+
+    def judge(self, pictures: Sequence[Picture], class_name: str) -> list[Result]:
+        """Look at a batch of one class; the pictures stay open.
+
+        Raises:
+            ImageError: one of them cannot be read or used; which one, its message says.
+        """
+        known = self.know(class_name)
+        prepare = (self.clip.image_size, self.clip.mean, self.clip.std)
+        images = torch.stack([image_tensor(picture.open(), *prepare) for picture in pictures])
+        boxes = self._find_boxes(pictures, known.texts.phrases)
+        answer = self.model.predict(images.to(self.device), [known.name] * len(pictures), boxes=boxes)
+        threshold, scale = self.threshold(class_name), self.heatmap_scale
+        return [
+            self._result(picture, known, outcome, of_image, threshold, scale)
+            for picture, outcome, of_image in zip(
+                pictures, unpack(answer), boxes or [None] * len(pictures), strict=True
+            )
+        ]
+
+    def _find_boxes(self, pictures: Sequence[Picture], phrases: Sequence[str]) -> list[Boxes] | None:
+        if not self.localiser.is_on:
+            return None
+        if all(picture.path for picture in pictures):
+            opened = {picture.path: picture for picture in pictures}
+            requests = [Request(picture.path, tuple(phrases)) for picture in pictures]
+            return self.localiser.find(requests, lambda path: opened[path].open(), len(pictures))
+        return [self._find_boxes_of_one(picture, phrases) for picture in pictures]
+
+    def _find_boxes_of_one(self, picture: Picture, phrases: Sequence[str]) -> Boxes:
+        if picture.path:
+            return self._find_boxes([picture], phrases)[0]
+        try:
+            return self.localiser.look_at(picture.open(), phrases)
+        except ImageError as error:
+            raise ImageError(f"{picture.name}: {error}") from error
+
+    def _result(
+        self,
+        picture: Picture,
+        known: NamedClass,
+        outcome: Outcome,
+        boxes: Boxes | None,
+        threshold: tuple[float | None, str],
+        scale: Scale,
+    ) -> Result:
+        try:
+            require_finite(outcome, Path(picture.name))
+        except InputError as error:
+            raise ImageError(str(error)) from error
+        size = picture.open().size
+        return Result(
+            known.name,
+            outcome.score,
+            *threshold,
+            round(outcome.similarities[0], 6),
+            rank_kinds(known.texts, outcome.similarities),
+            known.texts.positions[outcome.position],
+            describe_boxes(boxes, known.texts, self.config.boxes, size),
+            size,
+            outcome.anomaly_map.numpy(),
+            scale,
+            picture,
+        )

@@ -1,0 +1,211 @@
+"""What a run leaves about every image it looked at; reports and thresholds are made from these files.
+
+RUN/predictions.jsonl     one line for each image, see `Record`
+RUN/small/000012.jpg      the image, its longer side at most 256 pixels
+RUN/small/000012_map.png  its anomaly map at most 128 pixels wide and high, 16 bits: 0 to 65535 is 0 to 1
+RUN/small/000012_mask.png where a mask is known, in the small image's size
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from filo.errors import InputError
+from filo.files import append_line, write_atomically
+from filo.grounding.boxes import Boxes, BoxRules, counts, to_corners
+from filo.prompts import ClassTexts
+
+LINES = "predictions.jsonl"
+FOLDER = "small"
+IMAGE_SIDE, MAP_SIDE = 256, 128
+LEVELS = 65535
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a run.
+
+    Attributes:
+        index: its number in the run, from 0
+        image: its path; in a run over a dataset relative to the dataset's root
+        size: width and height in pixels
+        score: higher is more anomalous
+        position: where the anomaly lies, if there is one, such as "top left"
+        normal_similarity: cosine of the image's global feature with what is normal
+        kinds: descriptions of the class and their cosines, the most likely first; empty where nobody
+            described it
+        boxes: of the detector, those that speak of an anomaly, the most likely first: `corners` XYXY in
+            pixels of the image, `score`, `phrase`
+        label, kind, has_mask: what the dataset says, None, "" and False where there is none
+        threshold: at which a score is anomalous; None where nobody calibrated it
+        is_anomalous: the decision; None without a threshold
+        error: why there is nothing else to say, "" if there is
+    """
+
+    index: int
+    image: str
+    class_name: str
+    size: tuple[int, int] = (0, 0)
+    score: float = 0.0
+    position: str = ""
+    normal_similarity: float = 0.0
+    kinds: tuple[tuple[str, float], ...] = ()
+    boxes: tuple[dict, ...] = ()
+    label: int | None = None
+    kind: str = ""
+    has_mask: bool = False
+    threshold: float | None = None
+    error: str = ""
+
+    @property
+    def is_anomalous(self) -> bool | None:
+        return None if self.threshold is None or self.error else self.score >= self.threshold
+
+
+def rank_kinds(texts: ClassTexts, similarities: Sequence[float]) -> tuple[tuple[str, float], ...]:
+    """Order a class's descriptions by their cosines with an image, which follow the one of normal texts."""
+    pairs = zip(texts.kinds, map(_rounded, similarities[1:]), strict=True)
+    return tuple(sorted(pairs, key=lambda pair: -pair[1]))
+
+
+def describe_boxes(
+    boxes: Boxes | None, texts: ClassTexts, rules: BoxRules, size: tuple[int, int]
+) -> tuple[dict, ...]:
+    """Give the boxes that speak of an anomaly in pixels of an image of `size` (width, height)."""
+    if boxes is None:
+        return ()
+    corners = to_corners(boxes.boxes, 1) * np.array([*size, *size])
+    corners = corners.clip(0, [*size, *size])
+    found = [
+        {"corners": [round(float(c), 1) for c in box], "score": _rounded(score), "phrase": phrase}
+        for box, score, phrase in zip(corners, boxes.scores, boxes.phrases, strict=True)
+        if counts(phrase, texts.phrases, rules)
+    ]
+    return tuple(sorted(found, key=lambda box: -box["score"]))
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), 6)
+
+
+def write_record(run: Path, record: Record) -> None:
+    """Append a record to the run.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    append_line(run / LINES, asdict(record))
+
+
+def clear(run: Path) -> None:
+    """Remove what an earlier evaluation or prediction left in the folder, so that nothing old is taken for
+    new.
+    """
+    names = [
+        LINES,
+        "table.md",
+        "results.json",
+        "curves.json",
+        "report.html",
+        "predictions.csv",
+        "predict.json",
+    ]
+    for path in [*(run / name for name in names), *(run / FOLDER).glob("[0-9]*.*")]:
+        path.unlink(missing_ok=True)
+
+
+def read_records(run: Path) -> list[Record]:
+    """Read all records of a run, in order.
+
+    Raises:
+        InputError: there are none, or a line is damaged.
+    """
+    path = run / LINES
+    if not path.is_file():
+        raise InputError(f"{run} holds no {LINES}: name a folder that test.py or filo.predict wrote")
+    names = {each.name for each in fields(Record)}
+    records = []
+    lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
+    for number, line in enumerate(lines, start=1):  # split at other line ends too, names would break
+        try:
+            row = json.loads(line)
+            row |= {"size": tuple(row["size"]), "boxes": tuple(row["boxes"])}
+            row["kinds"] = tuple((str(kind), float(value)) for kind, value in row["kinds"])
+            records.append(Record(**{name: value for name, value in row.items() if name in names}))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number} is damaged ({type(error).__name__}); run again what wrote it"
+            ) from error
+    return sorted(records, key=lambda record: record.index)
+
+
+# small pictures
+
+
+@dataclass(frozen=True)
+class Small:
+    """An image as a run keeps it, RGB (h, w), its map (h', w') in [0, 1], its mask (h, w) boolean."""
+
+    image: Image.Image
+    anomaly_map: np.ndarray
+    mask: np.ndarray | None = None
+
+
+def small_path(run: Path, index: int, what: str = "") -> Path:
+    """Where the small image is kept, or its `map` or `mask`."""
+    return run / FOLDER / (f"{index:06d}_{what}.png" if what else f"{index:06d}.jpg")
+
+
+def write_small(
+    run: Path, index: int, image: Image.Image, anomaly_map: np.ndarray, mask: np.ndarray | None = None
+) -> None:
+    """Keep an image (RGB), its map (any shape, [0, 1]) and its mask (any shape, boolean) in small.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    size = fit(image.size, IMAGE_SIDE)
+    _save(small_path(run, index), image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0), quality=85)
+    values = np.asarray(_resized(np.asarray(anomaly_map, np.float32), fit(image.size, MAP_SIDE)))
+    levels = (values.clip(0, 1) * LEVELS).round().astype(np.uint16)
+    _save(small_path(run, index, "map"), Image.fromarray(levels))
+    if mask is not None:
+        grey = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+        # so that a defect of few pixels is still seen
+        _save(small_path(run, index, "mask"), grey.point(lambda value: 255 if value > 25 else 0))
+
+
+def _resized(values: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Bring a map (H, W) to (width, height): the mean of what falls together."""
+    image = Image.fromarray(values)
+    grows = image.width < size[0] or image.height < size[1]
+    return image.resize(size, Image.Resampling.BILINEAR if grows else Image.Resampling.BOX)
+
+
+def read_small(run: Path, index: int) -> Small | None:
+    """Read what `write_small` kept; None if it is not there or damaged."""
+    try:
+        image = Image.open(small_path(run, index)).convert("RGB")
+        values = np.asarray(Image.open(small_path(run, index, "map")), np.float32) / LEVELS
+        path = small_path(run, index, "mask")
+        mask = np.asarray(Image.open(path).convert("L")) > 127 if path.is_file() else None
+        return Small(image, values, mask)
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def fit(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Shrink (width, height) so that neither is above `side`."""
+    factor = min(1.0, side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _save(path: Path, image: Image.Image, **options: int) -> None:
+    content = io.BytesIO()
+    image.save(content, "JPEG" if path.suffix == ".jpg" else "PNG", **options)
+    write_atomically(path, lambda temporary: temporary.write_bytes(content.getvalue()))

@@ -1,0 +1,52 @@
+"""Write the report of finished runs anew, from their files alone: RUN/report.html.
+
+python -m filo.report checkpoints/filo_visa/test_on_mvtec
+python -m filo.report predictions --scale 0 1
+"""
+
+import argparse
+from pathlib import Path
+
+from filo import options
+from filo.errors import InputError, exit_clearly
+from filo.plots import Scale
+from filo.report.page import write_report
+
+
+def parse_args() -> argparse.Namespace:
+    parser = options.make_parser(__doc__)
+    parser.prog = "python -m filo.report"
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="a folder that test.py or filo.predict wrote"
+    )
+    parser.add_argument(
+        "--scale",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="values of the first and the last colour (default: as the run says, or from its own maps)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    scale = read_scale(args.scale)
+    for run in args.runs:
+        print(f"report: {write_report(run, scale)}")
+
+
+def read_scale(ends: list[float] | None) -> Scale | None:
+    """Make the scale of `--scale`.
+
+    Raises:
+        InputError: it does not rise.
+    """
+    try:
+        return None if ends is None else Scale(*ends, "given by --scale")
+    except ValueError as error:
+        raise InputError(f"--scale: {error}") from error
+
+
+if __name__ == "__main__":
+    exit_clearly(main)

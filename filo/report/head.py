@@ -1,0 +1,79 @@
+"""What a report says first: what was looked at, the figures that matter, and what to keep in mind."""
+
+from collections.abc import Mapping
+
+from filo.markup import Markup, tag
+from filo.report.cut import Cut
+from filo.report.format import MEANING, count, percent
+from filo.report.published import Published
+from filo.report.run import Run
+
+MOST = 12  # failures that are named
+SHOWN = ("auroc_sp", "auroc_px", "aupro", "ap_px")
+
+
+def header(run: Run, cuts: Mapping[str, Cut], published: Published | None) -> Markup:
+    """Give title, one sentence and at most four large figures."""
+    kind = "test" if run.is_test else "prediction"
+    figures = _means(run, published) if run.is_test else _decisions(run, cuts)
+    return tag(
+        "header",
+        tag("p", f"FiLo · zero-shot anomaly detection · {kind}", class_="over"),
+        tag("h1", run.title),
+        tag("p", _sentence(run), class_="lead"),
+        tag("div", figures, class_="figures"),
+    )
+
+
+def _sentence(run: Run) -> str:
+    classes = run.classes
+    what = f"{count(len(run.records), 'image')} of {count(len(classes), 'class')}"
+    if not run.is_test:
+        return f"{what}."
+    anomalous = sum(record.label == 1 for record in run.records)
+    trained = (run.about.get("trained") or {}).get("dataset")
+    return f"{what}, {anomalous:,} of them anomalous" + (f"; trained on {trained}." if trained else ".")
+
+
+def _means(run: Run, published: Published | None) -> list[Markup]:
+    figures = []
+    for metric in SHOWN:
+        known = published.of("mean", metric) if published else {}
+        below = " · ".join(f"{source} {percent(value)}" for source, value in known.items())
+        figures.append(_figure(percent(run.about["mean"].get(metric)), f"mean {MEANING[metric]}", below))
+    return figures
+
+
+def _decisions(run: Run, cuts: Mapping[str, Cut]) -> list[Markup]:
+    found = sum(cuts[name].finds(record) for name, records in run.classes.items() for record in records)
+    decided = any(cut.threshold is not None for cut in cuts.values())
+    figures = [_figure(f"{len(run.records) - len(run.failed):,}", "images looked at")]
+    figures += [_figure(f"{found:,}", "called anomalous")] if decided else []
+    return figures + ([_figure(f"{len(run.failed):,}", "could not be read")] if run.failed else [])
+
+
+def _figure(value: str, name: str, below: str = "") -> Markup:
+    return tag("div", tag("b", value), tag("span", name), tag("small", below) if below else None)
+
+
+def notes(run: Run, published: Published | None) -> Markup | None:
+    """Say what a reader of the table has to know: where figures come from, and why some are missing."""
+    lines = [*_about_published(run, published), *map(str, run.about.get("notes") or [])]
+    arguments, trained = run.about.get("arguments") or {}, run.about.get("trained") or {}
+    if run.is_test and trained.get("dataset") == arguments.get("dataset"):
+        lines.append("Trained on the dataset under test: these numbers are not zero-shot.")
+    lines += [f"{record.image}: {record.error}" for record in run.failed[:MOST]]
+    if len(run.failed) > MOST:
+        lines.append(f"and {len(run.failed) - MOST:,} more failed; predictions.jsonl has them all")
+    return tag("ul", [tag("li", line) for line in lines], class_="notes") if lines else None
+
+
+def _about_published(run: Run, published: Published | None) -> list[str]:
+    if published is None:
+        return []
+    lines = [f"{source}: {where}." for source, where in published.sources.items()]
+    if not published.is_whole:
+        lines.append(
+            "The published means are over more classes than were tested, so none stands beside ours."
+        )
+    return [*lines, published.note, "Differences are ours less the published figure, in points."]

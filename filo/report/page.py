@@ -1,0 +1,98 @@
+"""How the parts of a report become one HTML file that loads nothing and works without its script."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqdm import tqdm
+
+from filo.files import write_text
+from filo.markup import Markup, join, tag
+from filo.plots import Scale
+from filo.records import Record
+from filo.report.cards import filter_form
+from filo.report.classes import class_section
+from filo.report.cut import Cut, find_cut, groups
+from filo.report.format import anchor
+from filo.report.head import header, notes
+from filo.report.legend import legend
+from filo.report.pictures import Album
+from filo.report.provenance import provenance
+from filo.report.published import Published, find_published
+from filo.report.run import Run, choose_scale, read_run
+from filo.report.similar import cosine_span
+from filo.report.table import decision_table, metrics_table
+
+PAGE = "report.html"
+HERE = Path(__file__).parent
+
+
+def write_report(run: Path, scale: Scale | None = None) -> Path:
+    """Write RUN/report.html from the files of the run and give its path.
+
+    `scale` is of all pictures; without one it is the run's own, or made of all its maps.
+
+    Raises:
+        InputError: the folder holds no run, a file in it is damaged, or the page cannot be written.
+    """
+    found = read_run(run)
+    content = _content(found, scale or choose_scale(found))
+    write_text(run / PAGE, f"<!DOCTYPE html>\n{_document(found, content)}\n")
+    return run / PAGE
+
+
+def _content(run: Run, scale: Scale) -> Markup:
+    classes = {name: records for name, records in run.classes.items() if records}
+    cuts = {name: find_cut(run, name, records) for name, records in run.classes.items()}
+    anchors = {name: anchor(name, number) for number, name in enumerate(run.classes, start=1)}
+    published = None
+    if run.is_test:
+        published = find_published(run.about.get("arguments", {}).get("dataset"), run.about["classes"])
+    album, span = Album(run, scale, _pictured(run, cuts)), cosine_span(run.records)
+    sections = [
+        class_section(run, name, anchors[name], cuts[name], album, span)
+        for name in tqdm(classes, desc="report", unit="class", disable=None)
+    ]
+    decides = any(cut.threshold is not None for cut in cuts.values())
+    controls = None if run.is_test else filter_form(decides)
+    return join(
+        header(run, cuts, published),
+        tag("main", _results(run, cuts, anchors, published), legend(run, scale, album), controls, sections),
+        provenance(run, scale),
+    )
+
+
+def _pictured(run: Run, cuts: Mapping[str, Cut]) -> list[Record]:
+    """Choose the images that the page shows."""
+    if not run.is_test:
+        return [record for records in run.classes.values() for record in records]
+    chosen = [groups(records, cuts[name]) for name, records in run.classes.items()]
+    return [record for of_class in chosen for group in of_class for record in group.records]
+
+
+def _results(
+    run: Run, cuts: Mapping[str, Cut], anchors: Mapping[str, str], published: Published | None
+) -> Markup:
+    table = (
+        metrics_table(run, cuts, anchors, published) if run.is_test else decision_table(run, cuts, anchors)
+    )
+    return tag("section", tag("h2", "Class by class"), table, notes(run, published), id="results")
+
+
+def _document(run: Run, content: Markup) -> Markup:
+    style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    # nothing is loaded, and no script runs but ours, whatever a class or a file is called
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{run.title}: {'test' if run.is_test else 'prediction'} report"),
+        tag("style", style),
+    )
+    kind = "test" if run.is_test else "prediction"
+    return tag("html", head, tag("body", content, tag("script", script), class_=kind), lang="en")

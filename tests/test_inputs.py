@@ -1,0 +1,122 @@
+"""Files, folders and globs on a command line, and the class each image is taken for."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from filo.inputs import find_images
+
+PICTURES = ["bracket/a.png", "bracket/b.JPG", "nut/good/c.png", "nut/bent/c.png", "[1].png", "loose.tif"]
+OTHERS = ["notes.txt", ".hidden.png", "bracket/._a.png", ".cache/d.png", "nut/readme.md"]
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    for name in (*PICTURES, *OTHERS):
+        path = tmp_path / "parts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (2, 2)).save(path, "PNG")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "parts"
+
+
+def names(arguments, class_name="thing"):
+    return [
+        (str(each.path), each.class_name) for each in find_images(arguments, class_name) if not each.error
+    ]
+
+
+def paths(*arguments):
+    return [path for path, _ in names(arguments)]
+
+
+def test_a_folder_gives_its_images_and_those_below(parts):
+    assert sorted(paths("parts")) == sorted(f"parts/{name}" for name in PICTURES)
+    assert paths("parts") == paths(str(parts) + "/../parts/") or paths("parts") == paths("parts/")
+
+
+def test_a_file_is_taken_whatever_it_is_called(parts):
+    assert paths("parts/notes.txt", "parts/[1].png") == ["parts/notes.txt", "parts/[1].png"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"),
+    [
+        ("parts/*.tif", ["parts/loose.tif"]),
+        ("parts/b*/*", ["parts/bracket/a.png", "parts/bracket/b.JPG"]),
+        ("parts/br*", ["parts/bracket/a.png", "parts/bracket/b.JPG"]),
+        ("parts/nut/**/*.png", ["parts/nut/bent/c.png", "parts/nut/good/c.png"]),
+        ("parts/nut/**", ["parts/nut/bent/c.png", "parts/nut/good/c.png"]),
+        ("parts/bracket/[ab].*", ["parts/bracket/a.png", "parts/bracket/b.JPG"]),
+    ],
+)
+def test_a_quoted_glob_gives_images_alone(parts, pattern, wanted):
+    assert paths(pattern) == wanted
+
+
+def test_an_image_named_twice_is_done_once(parts):
+    assert paths(
+        "parts/bracket", "parts/bracket/a.png", "./parts/bracket/../bracket/*.png", str(parts / "bracket")
+    ) == [
+        "parts/bracket/a.png",
+        "parts/bracket/b.JPG",
+    ]
+
+
+def test_links_are_followed_and_rings_end(parts):
+    os.symlink(parts / "bracket", parts / "nut" / "more")
+    os.symlink(parts, parts / "nut" / "ring")
+    os.symlink(parts / "loose.tif", parts / "nut" / "link.tif")
+    os.symlink(parts / "gone.png", parts / "nut" / "broken.png")
+    found = paths("parts/nut")
+    assert found[:2] == [
+        "parts/nut/broken.png",
+        "parts/nut/link.tif",
+    ]  # that the first is broken is seen later
+    assert {"parts/nut/more/a.png", "parts/nut/ring/loose.tif"} <= set(found)
+    assert len(found) == 2 + len(PICTURES) + 0
+
+
+def test_what_names_nothing_is_an_input_with_an_error(parts):
+    (parts / "empty").mkdir()
+    found = find_images(["parts/none.png", "parts/*.bmp", "parts/empty", "parts/loose.tif"], "x")
+    assert [str(each.path) for each in found if each.error] == [
+        "parts/none.png",
+        "parts/*.bmp",
+        "parts/empty",
+    ]
+    assert [each.error.split(",")[0] for each in found] == [
+        "no such file or folder",
+        "no image there",
+        "no image there",
+        "",
+    ]
+
+
+def test_folders_that_a_run_was_written_to_are_passed_over(parts):
+    run = parts / "run"
+    (run / "heatmaps").mkdir(parents=True)
+    Image.new("RGB", (2, 2)).save(run / "heatmaps" / "a.jpg")
+    assert "parts/run/heatmaps/a.jpg" in paths("parts")
+    (run / "predictions.jsonl").touch()
+    assert sorted(paths("parts")) == sorted(f"parts/{name}" for name in PICTURES)
+    assert paths("parts/run/heatmaps") == ["parts/run/heatmaps/a.jpg"]  # named, so it is meant
+
+
+def test_the_class_is_the_first_folder_below_the_one_that_was_named(parts, monkeypatch):
+    assert dict(names(["parts"], None)) == {
+        "parts/bracket/a.png": "bracket",
+        "parts/bracket/b.JPG": "bracket",
+        "parts/nut/good/c.png": "nut",
+        "parts/nut/bent/c.png": "nut",
+        "parts/[1].png": "parts",
+        "parts/loose.tif": "parts",
+    }
+    assert names(["parts/bracket"], None)[0] == ("parts/bracket/a.png", "bracket")
+    assert names(["parts/bracket/*.png", "parts/nut/good/c.png"], None) == [
+        ("parts/bracket/a.png", "bracket"),
+        ("parts/nut/good/c.png", "good"),
+    ]
+    monkeypatch.chdir(parts / "bracket")
+    assert names(["."], None)[0] == ("a.png", "bracket") and names(["a.png"], None) == [("a.png", "bracket")]
