@@ -47,7 +47,7 @@ _check_own_python() {
     for file in "$@"; do
         case "$file" in
             requirements.txt) modules="cv2, groundingdino, matplotlib, numpy, open_clip, PIL, safetensors, sklearn, tabulate, torch, torchvision, tqdm, transformers" ;;
-            *) modules="openai, pycocotools, pytest, ruff, scipy" ;;
+            *) modules="openai, pycocotools, pytest, ruff, scipy, xdist" ;;
         esac
         "$PYTHON" -c "import $modules" || fail "PYTHON=$PYTHON lacks what the line above names:" \
             "run '$PYTHON -m pip install -r $file', or leave PYTHON unset"

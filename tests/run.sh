@@ -10,11 +10,14 @@ cd "$(dirname "$0")/.."
 source setup.sh
 setup requirements.txt tests/requirements.txt
 
-marks=(-m "not slow")
+# Processes of one thread each are quicker than one of many; the slow tests need the memory of several.
+options=(-m "not slow" -n auto --maxprocesses 4 --dist loadfile)
+export OMP_NUM_THREADS=1
 if [ "${1:-}" = "--slow" ]; then
-    marks=()
+    options=()
+    unset OMP_NUM_THREADS
     shift
 fi
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
-exec "$PYTHON" -m pytest ${marks[@]+"${marks[@]}"} "$@"  # bash 3.2 takes an empty list for unset
+exec "$PYTHON" -m pytest ${options[@]+"${options[@]}"} "$@"  # bash 3.2 takes an empty list for unset

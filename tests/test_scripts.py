@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from filo.compare import split_name
+from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -69,7 +70,7 @@ def test_a_missing_checkpoint_is_named_with_the_next_command(checkout):
     assert "'bash train.sh'" in err and "checkpoints/README.md" in err
 
 
-def test_the_scripts_pass_only_flags_that_the_programs_have(checkout):
+def test_the_scripts_pass_only_flags_that_the_programs_have(checkout, monkeypatch, capfd):
     """A stand-in for Python writes down what it is called with; the real programs must know the flags."""
     for name, mark in (("visa", "split_csv/1cls.csv"), ("mvtec", "bottle/test/good")):
         (checkout / "data" / name / mark).mkdir(parents=True)
@@ -87,8 +88,8 @@ def test_the_scripts_pass_only_flags_that_the_programs_have(checkout):
     ]
     for program in ("train.py", "test.py"):
         used = {word for call in calls if call[0] == program for word in call if word.startswith("--")}
-        shown = subprocess.run([sys.executable, ROOT / program, "--help"], capture_output=True, text=True)
-        assert used and {flag for flag in used if flag not in shown.stdout} == set()
+        shown = run(monkeypatch, capfd, program, "--help")[1]
+        assert used and {flag for flag in used if flag not in shown} == set()
         assert all(call[-2:] == ["--seed", "7"] for call in calls if call[0] == program)
     trained = [dict(zip(call[1::2], call[2::2], strict=False)) for call in calls if call[0] == "train.py"]
     assert [(c["--dataset"], c["--aug_rate"]) for c in trained] == [("visa", "0"), ("mvtec", "0.2")]
