@@ -19,7 +19,7 @@ from filo import options
 from filo.calibrate import calibrate_run
 from filo.checkpoint import Checkpoint, load_checkpoint
 from filo.datasets import AnomalyDataset
-from filo.decisions import describe_scoring
+from filo.decisions import describe_scoring, find_thresholds
 from filo.errors import InputError, exit_clearly
 from filo.evaluate import ClassResult, evaluate, format_table
 from filo.files import sha256_of, write_json, write_text
@@ -29,7 +29,7 @@ from filo.meta import Meta, read_meta
 from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import ABLATIONS, FiLoConfig, ablate, part_of_state, preset_name
 from filo.metrics import mean_metrics
-from filo.recorder import Recorder
+from filo.recorder import Recorder, refuse_other_run
 from filo.records import clear
 from filo.report import write_report
 from filo.trained_clip import load_trained_clip
@@ -80,6 +80,7 @@ def parse_args() -> argparse.Namespace:
         choices=("f1", "fpr"),
         help="choose each class's threshold by this rule of filo.calibrate and keep it beside the checkpoint",
     )
+    add("--rate", type=options.share, default=0.01, help="of the rule fpr: share of false alarms")
     options.add_run_options(add)
     return parser.parse_args()
 
@@ -94,13 +95,13 @@ def main() -> None:
     texts = options.read_texts(args, meta.classes, config)
     warn_if_seen(args, checkpoint, meta)
     folder = args.save_path or args.ckpt_path.parent / f"test_on_{args.dataset}"
+    refuse_other_run(folder)
     write_json(folder / "args.json", plain(vars(args)))  # first, so that hours are not lost on a bad folder
     clip = load_trained_clip(
         args.ckpt_path, checkpoint, args.clip_model, args.clip_pretrained, args.image_size, device
     )
     options.set_speed(args, clip, device)
-    if clip.image_size != checkpoint.clip["image_size"]:
-        trained = checkpoint.clip["image_size"]
+    if clip.image_size != (trained := checkpoint.clip["image_size"]):
         print(f"note: tested at {clip.image_size} pixels, trained at {trained}", file=sys.stderr)
     boxes, detector = localise(args, meta, texts, config.boxes, clip.image_size, device)
     clear(folder)
@@ -111,8 +112,8 @@ def main() -> None:
 
     started = time.perf_counter()
     workers = options.count_workers(args, device.type)
-    curves = {} if args.report else None
-    recorder = Recorder(folder, meta.root, texts, config.boxes, boxes, pictures=args.report)
+    curves, pictures = {} if args.report else None, bool(args.report or args.calibrate)
+    recorder = Recorder(folder, meta.root, texts, config.boxes, boxes, pictures)
     results = evaluate(
         model, dataset, args.batch_size, device, workers, boxes, args.eval_size, recorder, curves
     )
@@ -124,13 +125,15 @@ def main() -> None:
     scoring = (config, clip.image_size, args.precision, args.without, detector, texts)
     record["scoring"] = describe_scoring(checkpoint.sha256, *scoring)
     record |= {"seconds": round(seconds, 2), "seconds_per_image": round(seconds / len(dataset), 4)}
-    write_json(folder / "results.json", record | {"peak_memory": peak_memory(device)})
+    record["peak_memory"] = peak_memory(device)
+    write_json(folder / "results.json", record)
     print(table)
-    for note in (note for result in results for note in result.notes):
-        print(f"n/a: {note}")
+    print("".join(f"n/a: {note}\n" for result in results for note in result.notes), end="")
     print(f"{len(dataset)} images in {seconds:.1f} s; table and results: {folder}")
     if args.calibrate:
-        print("\n".join(calibrate_run(folder, args.calibrate).lines))
+        print("\n".join(calibrate_run(folder, args.calibrate, args.rate).lines))
+    record |= find_thresholds(args.ckpt_path, record["scoring"], bool(args.calibrate))
+    write_json(folder / "results.json", record)
     if args.report:
         write_json(folder / "curves.json", curves)
         print(f"report: {write_report(folder)}")

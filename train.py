@@ -96,13 +96,13 @@ def main() -> None:
     logs.refuse_other_run(args.save_path, args.overwrite)
     torch.manual_seed(args.seed)
     model, dataset = build(args, device)
-    logs.start_run(args.save_path, logs.plain(vars(args)))
+    features = open_features(model, dataset, args.cache_features, args.cache_precision)
+    log = TrainingLog(args.save_path, args.tensorboard)
+    logs.start_run(args.save_path, logs.plain(vars(args)))  # from here on an older run is gone
     epochs = (args.epoch, args.adapter_epoch)
     logs.announce(args.save_path, len(dataset), epochs, args.keep, model.trained_state())
-    log = TrainingLog(args.save_path, args.tensorboard)
-    features = open_features(model, dataset, args.cache_features, args.cache_precision)
-    prompts = {str(path): sha256_of(path) for path in options.read_prompts(args).files}
-    provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256, "prompts": prompts}
+    provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256}
+    provenance["prompts"] = {str(path): sha256_of(path) for path in options.read_prompts(args).files}
     provenance |= {"arguments": logs.plain(vars(args)), "environment": logs.describe_environment(device)}
     for stage in plan(args, model):
         optimizer = torch.optim.AdamW(stage.parameters, betas=BETAS, fused=device.type != "mps")
@@ -113,7 +113,8 @@ def main() -> None:
             line = log.add(stage.number, epoch, loss, seconds, device)
             print(f"stage {stage.number} epoch {epoch}/{stage.epochs}: loss {loss:.4f}, {seconds:.1f} s")
             last = save(args, model, stage.number, epoch, provenance | line)
-        log.draw()
+        if stage.epochs:
+            log.draw()
     link_or_copy(last, args.save_path / "filo.safetensors")
     print(f"trained weights: {args.save_path / 'filo.safetensors'}")
 
@@ -160,13 +161,12 @@ def train_one_epoch(
 ) -> float:
     """Go through the dataset once, in an order of this epoch's own; give the mean loss per image."""
     dataset = features.dataset
-    dataset.epoch = epoch if stage.number == 1 else args.epoch + epoch  # mosaics differ from epoch to epoch
+    features.begin_epoch(epoch if stage.number == 1 else args.epoch + epoch)  # mosaics differ
     order = shuffled(dataset.entries, args.batch_size, args.seed, stage.number, epoch)
     batches = iterate(dataset, args.batch_size, order, options.count_workers(args, device.type))
     total = 0.0
-    with tqdm(
-        total=len(dataset), desc=f"stage {stage.number} epoch {epoch}", unit="image", disable=None
-    ) as bar:
+    what = f"stage {stage.number} epoch {epoch}"
+    with tqdm(total=len(dataset), desc=what, unit="image", disable=None) as bar:
         for step, batch in enumerate(batches, start=1):
             seen = features.of(batch, stage.tapped, device)
             loss = stage.loss(seen, batch.to(device))

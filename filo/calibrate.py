@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
-
 from filo import options
 from filo.decisions import (
     Decision,
@@ -27,8 +25,8 @@ from filo.decisions import (
 )
 from filo.errors import InputError, exit_clearly
 from filo.files import sha256_of
-from filo.plots import Scale
-from filo.records import LEVELS, Record, read_records, read_small
+from filo.plots import MapValues, Scale
+from filo.records import Record, read_records, read_small
 from filo.thresholds import RULES, choose_threshold, rates
 
 ABOUT = ("results.json", "predict.json")  # of a run of test.py, of filo.predict
@@ -48,13 +46,14 @@ def parse_args() -> argparse.Namespace:
     )
     add("--rate", type=options.share, default=0.01, help="share of normal images that may be taken for bad")
     add("--normal", action="store_true", help="every image of the run is normal, whatever nobody said of it")
+    add("--rescale", action="store_true", help="choose the scale of heatmaps anew, for all classes")
     add("--out", type=Path, help="the file to write (default: <checkpoint>.decisions.json beside it)")
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse_args()
-    done = calibrate_run(args.run, args.rule, args.rate, args.normal, args.out)
+    done = calibrate_run(args.run, args.rule, args.rate, args.normal, args.out, args.rescale)
     print("\n".join(done.lines))
     if not done.classes:
         raise InputError(f"no class of {args.run} could be calibrated, so nothing is written")
@@ -78,12 +77,14 @@ def calibrate_run(
     rate: float = 0.01,
     all_normal: bool = False,
     out: Path | None = None,
+    rescale: bool = False,
 ) -> Calibrated:
     """Choose a threshold for every class of a finished run and write them to `out`, or beside the run's
     checkpoint; classes that are there already and not in the run stay.
 
     `rule` is one of `thresholds.RULES`, by default f1, or quantile where all images are normal. A class with
-    too few images for it is skipped, which its line says. Nothing is written if no class is left.
+    too few images for it is skipped, which its line says. Nothing is written if no class is left. The scale
+    of heatmaps is chosen once for all classes, and again only to `rescale`.
 
     Raises:
         InputError: the run is damaged or knows no labels, or its checkpoint is not where it was.
@@ -109,7 +110,9 @@ def calibrate_run(
             lines.append(f"{name}: no threshold, {error}")
     if chosen:
         new = Decisions(path, chosen, choose_scale(run, records, labels), of_class(about["scoring"], None))
-        write_decisions(read_decisions(path).merged(new))
+        merged = read_decisions(path).merged(new, rescale)
+        write_decisions(merged)
+        lines += _say_scale(merged, new)
     return Calibrated(path, chosen, tuple(skipped), tuple(lines))
 
 
@@ -141,6 +144,13 @@ def _say(decision: Decision) -> str:
         parts.append(f"too few normal images to tell a rate of {decision.rate:g} from none")
     by = decision.rule if decision.rate is None else f"{decision.rule} {decision.rate:g}"
     return f"anomalous from {decision.threshold:.6g} on ({by}; {'; '.join(parts)})"
+
+
+def _say_scale(merged: Decisions, new: Decisions) -> list[str]:
+    if merged.scale is None:
+        return []
+    what = "" if merged.scale == new.scale else ", kept as it was; --rescale chooses another"
+    return [f"scale of heatmaps: {merged.scale.low:.4g} to {merged.scale.high:.4g}{what}"]
 
 
 def _read_about(run: Path) -> dict:
@@ -198,25 +208,17 @@ def choose_scale(run: Path, records: Sequence[Record], labels: Sequence[int]) ->
     """Give the scale of heatmaps that the small maps of a run tell: from the median of normal images' pixels
     to the 99.9th percentile of anomalous ones', 1 where none is anomalous; None without maps.
     """
-    counts, images = np.zeros((2, LEVELS + 1), np.int64), [0, 0]
+    normal, anomalous = values = MapValues(), MapValues()
     for record, label in zip(records, labels, strict=True):
         small = read_small(run, record.index)
         if small is not None:
-            levels = (small.anomaly_map.ravel() * LEVELS).round().astype(np.int64)
-            counts[label] += np.bincount(levels, minlength=LEVELS + 1)
-            images[label] += 1
-    if not images[0]:
+            values[label].add(small.anomaly_map)
+    if not normal.maps:
         return None
-    low = _quantile(counts[0], 0.5)
-    high = _quantile(counts[1], 0.999) if images[1] else 1.0
-    end = f"99.9th percentile of {images[1]} anomalous ones" if images[1] else "1"
-    origin = f"median of {images[0]} normal images to {end}, in {run}"
+    low, high = normal.quantile(0.5), anomalous.quantile(0.999) if anomalous.maps else 1.0
+    end = f"99.9th percentile of {anomalous.maps} anomalous ones" if anomalous.maps else "1"
+    origin = f"median of {normal.maps} normal images to {end}, in {run}"
     return Scale(low, high, origin) if low < high else None
-
-
-def _quantile(counts: np.ndarray, share: float) -> float:
-    below = counts.cumsum()
-    return int(np.searchsorted(below, share * below[-1])) / LEVELS
 
 
 if __name__ == "__main__":

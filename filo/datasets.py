@@ -1,6 +1,7 @@
 """What a method is trained and tested on: one dataset class over any meta.json."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ class AnomalyDataset(Dataset):
     augmentation for MVTec). A mosaic keeps the item's own label unless `mosaic_label` is `any`. What is
     drawn depends on seed, `epoch` and index alone, not on workers or order.
 
-    `is_kept` says of which images the features are at hand, so that they need not be read; mosaics are.
+    `kept` are the images whose features are at hand, so that they need not be read; mosaics are.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class AnomalyDataset(Dataset):
         self.meta, self.side, self.mean, self.std = meta, side, mean, std
         self.aug_rate, self.mosaic_label, self.seed = aug_rate, mosaic_label, seed
         self.epoch = 0
-        self.is_kept: Callable[[Entry], bool] = lambda entry: False
+        self.kept: frozenset[Path] = frozenset()
         self.entries = meta.entries
         self.kinds: dict[str, dict[str, list[Entry]]] = {}
         for entry in self.entries:
@@ -87,7 +88,7 @@ class AnomalyDataset(Dataset):
         if self.aug_rate > 0 and rng.random() < self.aug_rate:
             image, mask, label = self._mosaic(entry, rng)
             return Sample(self._prepare(image), mask_tensor(mask, self.side), label, index, True)
-        if self.is_kept(entry):
+        if entry.image in self.kept:
             mask = open_mask(entry.mask, image_size(entry.image)) if entry.mask else None
             return Sample(None, mask_tensor(mask, self.side), entry.label, index)
         image, mask = self._open(entry)

@@ -109,11 +109,27 @@ class Decisions:
         """Give the scale if it belongs to this scoring."""
         return None if _difference(self.scale_settings, of_class(scoring, None)) else self.scale
 
-    def merged(self, other: "Decisions") -> "Decisions":
-        """Add another's classes, which replace those of the same name, and its scale if it has one."""
-        scale = (other if other.scale else self).scale, (other if other.scale else self).scale_settings
+    def merged(self, other: "Decisions", rescale: bool = False) -> "Decisions":
+        """Add another's classes, which replace those of the same name.
+
+        Its scale is taken where there is none for its settings yet, or to `rescale`: otherwise calibrating
+        one class would change the heatmaps of all others.
+        """
+        stays = self.scale is not None and self.scale_settings == other.scale_settings and not rescale
+        taken = self if stays or other.scale is None else other
         classes = {**self.classes, **other.classes}
-        return replace(self, classes=classes, scale=scale[0], scale_settings=scale[1])
+        return replace(self, classes=classes, scale=taken.scale, scale_settings=taken.scale_settings)
+
+
+def find_thresholds(checkpoint: Path, scoring: Mapping, same_images: bool = False) -> dict:
+    """What a run says of the thresholds beside its checkpoint that belong to its scoring; `same_images` if
+    they were chosen on the very images of the run.
+    """
+    kept = read_decisions(decisions_path(checkpoint))
+    found = {name: kept.find(name, scoring)[0] for name in scoring["texts"]}
+    found = {name: threshold for name, threshold in found.items() if threshold is not None}
+    remark = ", chosen on these very images, hence optimistic" if same_images else ""
+    return {"thresholds": found, "decisions": f"{kept.path}{remark}"}
 
 
 SPOKEN = {

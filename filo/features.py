@@ -9,6 +9,7 @@ An image is known by the hash of its bytes. Files are mapped, not read in; every
 
 import json
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,8 +73,8 @@ class FeatureStore:
             taps = [tuple(tensors[f"tap{i}"] for i in side) for side in layout] if tapped else [(), ()]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError):
             return None
-        self._images[key] = tensors["image"]
-        return ImageFeatures(tensors["image"], *taps)
+        self._images[key] = tensors["image"].clone()  # a view would keep the whole file mapped
+        return ImageFeatures(self._images[key], *taps)
 
     def write(self, key: str, features: ImageFeatures) -> None:
         """Keep one image's features, (1, D) and (1, 1 + N, C), each distinct tensor once.
@@ -109,8 +110,8 @@ class FeatureStore:
         missing = sum(not self.has(key) for key in set(keys))
         free = shutil.disk_usage(self.folder).free
         said = (
-            f"features: {len(set(keys))} images of {each / 1e6:.1f} MB in {self.folder}, {missing} of them "
-            f"still to be written, {missing * each / 1e9:.2f} GB ({free / 1e9:.1f} GB free)"
+            f"features: {len(set(keys))} images of {_size(size, self.dtype)} in {self.folder}, {missing} of "
+            f"them still to be written, {_size(missing * size, self.dtype)} ({free / 1e6:,.0f} MB free)"
         )
         if missing * each > free:
             raise InputError(f"{said}: make room, choose another --cache_features, or --cache_precision fp16")
@@ -146,15 +147,17 @@ class FrozenFeatures:
         store: FeatureStore | None = None,
     ) -> None:
         self.tower, self.dataset, self.store = tower, dataset, store
+        self.is_full = False  # whether the disk is: then nothing more is written
         self.keys: dict[Path, str] = {}
         if store is not None:
             paths = sorted({entry.image for entry in dataset.entries})
             hashing = tqdm(paths, desc="images looked up", unit="image", disable=None)
             self.keys = {path: sha256_of(path) for path in hashing}
-            dataset.is_kept = self._is_kept
 
-    def _is_kept(self, entry: Entry) -> bool:
-        return self.store.has(self.keys[entry.image])
+    def begin_epoch(self, number: int) -> None:
+        """Tell the dataset which epoch it is, and which images need not be read in it."""
+        self.dataset.epoch = number
+        self.dataset.kept = frozenset(path for path, key in self.keys.items() if self.store.has(key))
 
     def of(self, batch: Batch, tapped: bool, device: torch.device) -> ImageFeatures:
         """Give a batch's features, with or without taps.
@@ -184,8 +187,28 @@ class FrozenFeatures:
         key = self.keys[entry.image]
         if not tapped:
             return self.store.remember(key, features)
-        self.store.write(key, features)
+        self._write(key, features)
         return features.map(lambda tensor: tensor.to(self.store.dtype).float())
+
+    def _write(self, key: str, features: ImageFeatures) -> None:
+        """Write unless the disk is full; then training goes on without, so that nothing is lost."""
+        if self.is_full:
+            return
+        try:
+            self.store.write(key, features)
+        except InputError as error:
+            self.is_full = True
+            missing = sum(not self.store.has(key) for key in set(self.keys.values()))
+            size = sum(t.numel() for t in (*features.distinct()[0], features.image))
+            print(
+                f"warning: {error}; {missing} images still wanted {_size(missing * size, self.store.dtype)} "
+                "there, their features are computed again from now on",
+                file=sys.stderr,
+            )
+
+
+def _size(numbers: int, dtype: torch.dtype) -> str:
+    return f"{numbers * dtype.itemsize / 1e6:,.1f} MB"
 
 
 def open_features(

@@ -2,13 +2,16 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from filo.records import LINES
+from filo.files import readable
+from filo.records import FOLDER, LINES
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
+HEATMAPS = "heatmaps"  # the folder of a run that holds them
+MOST_PIXELS = 100_000_000  # of the images of one batch together: 400 MB
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ def find_images(arguments: Sequence[str], class_name: str | None) -> list[Input]
     """Find all images that files, folders and globs (`*`, `?`, `[...]`, `**`) name, each path once.
 
     In folders, and among what a glob matches, files are taken for images by their suffix, and hidden ones
-    never; folders that a run was written to are passed over. A file that is named is always meant. An
-    argument that names nothing becomes an input with an error.
+    never; what a run drew below a folder is passed over. A file that is named is always meant. An argument
+    that names nothing becomes an input with an error.
 
     Without `class_name` an image's class is its folder: of a folder that was named the first one below it, or
     itself for images that lie directly in it; otherwise the folder that the image lies in.
@@ -47,21 +50,29 @@ def find_images(arguments: Sequence[str], class_name: str | None) -> list[Input]
     return list(inputs.values())
 
 
-def batches(inputs: Sequence[Input], size: int) -> Iterator[list[int]]:
-    """Give the numbers of up to `size` images of one class at a time, in order."""
+def batches(
+    inputs: Sequence[Input], size: int, count_pixels: Callable[[Path], int], most_pixels: int = MOST_PIXELS
+) -> Iterator[list[int]]:
+    """Give the numbers of up to `size` images of one class at a time, in order; of several images, all
+    together have at most `most_pixels`.
+    """
     batch: list[int] = []
+    held = 0
     for i, each in enumerate(inputs):
-        if batch and (len(batch) == size or each.class_name != inputs[batch[0]].class_name):
+        pixels = 0 if size == 1 or each.error else count_pixels(each.path)
+        is_full = len(batch) == size or held + pixels > most_pixels
+        if batch and (is_full or each.class_name != inputs[batch[0]].class_name):
             yield batch
-            batch = []
+            batch, held = [], 0
         batch.append(i)
+        held += pixels
     yield batch
 
 
 def class_of(path: Path, root: Path) -> str:
     """Name the folder that stands for an image's class: the first below the root, or the root."""
     below = Path(os.path.relpath(path, root)).parts
-    return below[0] if len(below) > 1 else Path(os.path.abspath(root)).name
+    return readable(Path(below[0] if len(below) > 1 else Path(os.path.abspath(root)).name))
 
 
 def _expand(argument: str) -> list[tuple[Path, Path, str]]:
@@ -82,9 +93,10 @@ def _expand(argument: str) -> list[tuple[Path, Path, str]]:
 def _expand_glob(pattern: str) -> Iterator[tuple[Path, Path, str]]:
     for name in sorted(glob.glob(pattern, recursive=True)):
         path = Path(name)
-        if _is_image(path):
+        is_deep = "**" in pattern
+        if _is_image(path) and not (is_deep and any(map(_is_drawn, path.parents))):
             yield path, path.parent, ""
-        elif path.is_dir() and "**" not in pattern:  # that goes through folders by itself
+        elif path.is_dir() and not is_deep:  # that goes through folders by itself
             yield from _walk(path)
 
 
@@ -94,12 +106,17 @@ def _walk(root: Path) -> Iterator[tuple[Path, Path, str]]:
     while waiting:
         folder = waiting.pop()
         real = os.path.realpath(folder)
-        if real in seen or (folder / LINES).exists():
+        if real in seen or (folder != root and _is_drawn(folder)):
             continue
         seen.add(real)
         children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
         yield from ((child, root, "") for child in children if _is_image(child))
         waiting += [child for child in reversed(children) if child.is_dir()]
+
+
+def _is_drawn(folder: Path) -> bool:
+    """Tell whether a run keeps its small pictures or its heatmaps there."""
+    return folder.name in (FOLDER, HEATMAPS) and (folder.parent / LINES).exists()
 
 
 def _is_image(path: Path) -> bool:

@@ -17,12 +17,14 @@ class NamedClass:
         name: its key in a prompt file; as it is spoken where nobody described it
         origin: the prompt files its texts are filled from, templates.json first
         note: what a user should know of the texts, in one line; "" if all is well
+        found_in: the file of the folder prompts/ that describes it, where nobody named that file
     """
 
     name: str
     texts: ClassTexts
     origin: tuple[Path, ...]
     note: str = ""
+    found_in: Path | None = None
 
 
 def find_class(name: str, prompts: Sequence[Path], config: FiLoConfig) -> NamedClass:
@@ -40,18 +42,19 @@ def find_class(name: str, prompts: Sequence[Path], config: FiLoConfig) -> NamedC
             "the class has no name: say what is in the pictures, such as --class 'metal bracket'"
         )
     found = _look_in([PromptBook(prompts)], spoken) if prompts else []
+    is_named = bool(found)
     for files in _own_files():
         found = found or _look_in([PromptBook([path]) for path in files], spoken)
     if len(found) > 1:
         raise InputError(_explain_choice(spoken, found))
     if not found:
-        return _general(spoken, PromptBook(prompts), config)
+        return _general(spoken.lower(), PromptBook(prompts), config)  # as CLIP reads it
     book, key = found[0]
     if not book.classes[key].descriptions:
         return _general(book.classes[key].name, book, config, key)
     quirks = (config.templates, config.share_descriptions_by_name)
     texts = book.texts([key], *quirks, config.described, not config.learned_template)
-    return NamedClass(key, texts[key], book.files)
+    return NamedClass(key, texts[key], book.files, found_in=None if is_named else book.paths[-1])
 
 
 def _own_files() -> tuple[list[Path], list[Path]]:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from filo.errors import ImageError
-from filo.transforms import open_image, to_rgb
+from filo.transforms import image_size, open_image, to_rgb
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 WANTED = "a path, a PIL image, an array (H, W, 3) of uint8, or a tensor (3, H, W)"
@@ -32,13 +32,22 @@ class Picture:
             ImageError: its file is missing or broken.
         """
         if self._image is None:
-            self._image = open_image(self.path)
+            self._image = open_image(self.path, in_dataset=False)
         return self._image
 
     def close(self) -> None:
         """Forget the pixels if they can be read again."""
         if self.path is not None:
             self._image = None
+
+
+def count_pixels(path: Path) -> int:
+    """Give an image's pixels, 0 if it cannot be read, which is said where it is opened."""
+    try:
+        width, height = image_size(path)
+    except ImageError:
+        return 0
+    return width * height
 
 
 def to_picture(image: ImageLike, name: str = "the image") -> Picture:

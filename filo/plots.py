@@ -49,22 +49,36 @@ class Scale:
 NATURAL = Scale(0.0, 1.0, "the range a map can take")
 
 
+class MapValues:
+    """Counts the values of many maps, in [0, 1], so that their quantiles can be told in little memory."""
+
+    def __init__(self) -> None:
+        self.counts, self.maps = np.zeros(BINS, np.int64), 0
+
+    def add(self, anomaly_map: np.ndarray) -> None:
+        levels = np.asarray(anomaly_map, np.float32).ravel().clip(0, 1) * (BINS - 1)
+        self.counts += np.bincount(levels.round().astype(np.int64), minlength=BINS)
+        self.maps += 1
+
+    def quantile(self, share: float) -> float:
+        """The value that `share` of all values do not exceed; 0 if there are none."""
+        below = self.counts.cumsum()
+        return int(np.searchsorted(below, share * below[-1])) / (BINS - 1)
+
+
 def run_scale(maps: Iterable[np.ndarray]) -> Scale:
     """Choose the scale of a whole run from its maps, in [0, 1]: median to 99.9th percentile of all values.
 
     `NATURAL` if there are no maps or nearly all values are one.
     """
-    counts, number = np.zeros(BINS, np.int64), 0
+    values = MapValues()
     for anomaly_map in maps:
-        level = (np.asarray(anomaly_map, np.float32).ravel().clip(0, 1) * (BINS - 1)).round().astype(np.int64)
-        counts += np.bincount(level, minlength=BINS)
-        number += 1
-    below = counts.cumsum()
-    low, high = (int(np.searchsorted(below, share * below[-1])) for share in (0.5, 0.999))
+        values.add(anomaly_map)
+    low, high = values.quantile(0.5), values.quantile(0.999)
     if low >= high:
         return NATURAL
-    about = f"median and 99.9th percentile of all values in the {number:,} maps of this run"
-    return Scale(low / (BINS - 1), high / (BINS - 1), about)
+    about = f"median and 99.9th percentile of all values in the {values.maps:,} maps of this run"
+    return Scale(low, high, about)
 
 
 def heatmap(anomaly_map: np.ndarray, scale: Scale) -> np.ndarray:

@@ -12,6 +12,8 @@ def is_native(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return precision == "fp16" or torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
+        if not torch.backends.mkldnn.is_available():  # such a build does not know these questions either
+            return False
         known = torch.ops.mkldnn
         return bool(
             known._is_mkldnn_bf16_supported() if precision == "bf16" else known._is_mkldnn_fp16_supported()

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from filo import options
 from filo.errors import ImageError, InputError, exit_clearly
 from filo.files import readable, sha256_of, write_json
-from filo.inputs import Input, batches, find_images
+from filo.inputs import HEATMAPS, Input, batches, find_images
 from filo.localise import choose_detector
 from filo.logs import describe_environment, peak_memory, plain
 from filo.methods.filo_config import preset_name
@@ -33,7 +33,7 @@ from filo.output import (
     to_record,
     write_pictures,
 )
-from filo.pictures import Picture
+from filo.pictures import Picture, count_pixels
 from filo.plots import Scale
 from filo.predictor import FiLo
 from filo.records import Record, write_record
@@ -92,13 +92,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large images are welcome
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large has its own line
     inputs = choose_images(args)
-    require_free(args.out, args.overwrite)
+    require_free(args.out, args.overwrite, inputs)
     filo = load(args)
-    inputs = by_class(filo, inputs)
+    inputs = by_class(filo, inputs, args.class_from_folder)
+    require_any(inputs)
     say_what_is_undecided(filo)
-    empty(args.out)
+    empty(args.out, [] if args.no_heatmaps else name_heatmaps(inputs))
     write_json(args.out / "args.json", arguments(args))
 
     started = time.perf_counter()
@@ -116,15 +117,32 @@ def main() -> int:
     return 0 if not failed else 1 if len(failed) < len(inputs) else 2
 
 
-def by_class(filo: FiLo, inputs: Sequence[Input]) -> list[Input]:
-    """Order images by class, each class called as it was understood."""
+def by_class(filo: FiLo, inputs: Sequence[Input], from_folder: bool) -> list[Input]:
+    """Order images by class, each class called as it was understood; what a folder's name may mean becomes
+    an error of its images.
+
+    Raises:
+        InputError: the one class that was named is not understood.
+    """
+    names = dict.fromkeys(each.class_name for each in inputs if each.class_name or not each.error)
+    found = {name: understand(filo, name, from_folder) for name in names}
     named = [
-        replace(each, class_name=filo.know(each.class_name).name)
-        if each.class_name or not each.error
+        replace(each, class_name=found[each.class_name][0], error=each.error or found[each.class_name][1])
+        if each.class_name in found
         else each
         for each in inputs
     ]
     return sorted(named, key=lambda each: each.class_name)
+
+
+def understand(filo: FiLo, name: str, from_folder: bool) -> tuple[str, str]:
+    """Give a class's name as it was understood and "", or a folder's name and why it is no class."""
+    try:
+        return filo.know(name).name, ""
+    except InputError as error:
+        if not from_folder:
+            raise
+        return name, str(error)
 
 
 def say_what_is_undecided(filo: FiLo) -> None:
@@ -155,10 +173,15 @@ def choose_images(args: argparse.Namespace) -> list[Input]:
             else "--class and --class_from_folder contradict each other: leave one out"
         )
     inputs = find_images(args.images, args.class_name)
-    if all(each.error for each in inputs):
-        more = f" (nor is there one in {len(inputs) - 1} more places)" if len(inputs) > 1 else ""
-        raise InputError(f"{readable(inputs[0].path)}: {inputs[0].error}{more}")
+    require_any(inputs)
     return inputs
+
+
+def require_any(inputs: Sequence[Input]) -> None:
+    """Raise `InputError` if nothing can be done with any of them."""
+    if all(each.error for each in inputs):
+        more = f" (and {len(inputs) - 1} more cannot be done)" if len(inputs) > 1 else ""
+        raise InputError(f"{readable(inputs[0].path)}: {inputs[0].error}{more}")
 
 
 def load(args: argparse.Namespace) -> FiLo:
@@ -185,14 +208,16 @@ def run(args: argparse.Namespace, filo: FiLo, inputs: Sequence[Input]) -> list[R
     """Look at all images, batch by batch, and write down each; give those that failed."""
     names, failed = name_heatmaps(inputs), []
     with tqdm(total=len(inputs), desc="predict", unit="image", disable=None) as bar:
-        for batch in batches(inputs, args.batch_size):
+        for batch in batches(inputs, args.batch_size, count_pixels):
             of_batch, records = [inputs[i] for i in batch], []
             for i, answer in zip(batch, look(filo, of_batch), strict=True):
                 records.append(to_record(i, inputs[i], answer))
+                is_drawn = isinstance(answer, Result) and not args.no_heatmaps
+                heatmap = f"{HEATMAPS}/{names[i]}" if is_drawn else ""
+                write_record(args.out, records[-1], heatmap)  # first, so that no picture is left unlisted
                 if isinstance(answer, Result):
-                    side = 0 if args.no_heatmaps else args.heatmap_side
-                    write_pictures(args.out, i, answer, names[i], side)
-                write_record(args.out, records[-1])
+                    write_pictures(args.out, i, answer, names[i], args.heatmap_side if is_drawn else 0)
+                    answer.picture.close()
                 said = answer.verdict if isinstance(answer, Result) else "failed"
                 tqdm.write(f"{records[-1].image}: {said}", file=sys.stdout)
             append_rows(args.out, records, [names[i] for i in batch])

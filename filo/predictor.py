@@ -35,6 +35,15 @@ from filo.trained_clip import load_trained_clip
 from filo.transforms import image_tensor
 
 
+def _introduce(known: NamedClass) -> None:
+    """Say on stderr where the texts of a class come from, unless the user said it."""
+    if known.note:
+        print(f"note: {known.note}", file=sys.stderr)
+    elif known.found_in:
+        file = f"{known.found_in.parent.name}/{known.found_in.name}"
+        print(f"note: class {known.name}: described in {file}", file=sys.stderr)
+
+
 class FiLo:
     """A trained FiLo with its CLIP, to be asked about images; `load` makes one.
 
@@ -137,10 +146,10 @@ class FiLo:
         return results
 
     def know(self, class_name: str) -> NamedClass:
-        """Find out what is meant by a class name, and say on stderr if that is not much.
+        """Find out what is meant by a class name, and say on stderr from where, or if that is not much.
 
         Raises:
-            InputError: there is no name, or several classes answer to it.
+            InputError: there is no name, it is too long, or several classes answer to it.
         """
         if not isinstance(class_name, str):
             raise InputError(
@@ -148,11 +157,26 @@ class FiLo:
             )
         if class_name not in self.classes:
             found = find_class(class_name, self.prompts, self.config)
-            if found.note and found.name not in self.model.encoder.texts:
-                print(f"note: {found.note}", file=sys.stderr)
+            if found.name not in self.model.encoder.texts:
+                self._require_short(found)
+                _introduce(found)
             self.model.encoder.texts[found.name] = found.texts
             self.classes |= {class_name: found, found.name: found}
         return self.classes[class_name]
+
+    def _require_short(self, known: NamedClass) -> None:
+        """Raise `InputError` if a text of the class is longer than what CLIP reads."""
+        n_ctx = self.config.n_ctx if self.config.learned_template else 0
+        try:
+            self.clip.text.tokenize([*known.texts.normal, *known.texts.abnormal_at(())], n_ctx)
+        except InputError as error:
+            if known.texts.kinds:
+                raise
+            begin = known.name if len(known.name) <= 60 else f"{known.name[:57]}..."
+            raise InputError(
+                f"the class name {begin!r} is too long ({len(known.name)} characters): with it a text needs "
+                f"more than the {self.clip.text.context_length} tokens of CLIP's context; use fewer words"
+            ) from error
 
     def scoring(self, names: Iterable[str] | None = None) -> dict:
         """What scores depend on beside the image (`filo.decisions`), for some classes or all known ones."""

@@ -8,6 +8,7 @@ RUN/small/000012_mask.png where a mask is known, in the small image's size
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,6 +23,7 @@ from filo.prompts import ClassTexts
 
 LINES = "predictions.jsonl"
 FOLDER = "small"
+SMALL = r"\d{6,}(\.jpg|_map\.png|_mask\.png)"  # names of `small_path`
 IMAGE_SIDE, MAP_SIDE = 256, 128
 LEVELS = 65535
 
@@ -93,29 +95,26 @@ def _rounded(value: float) -> float:
     return round(float(value), 6)
 
 
-def write_record(run: Path, record: Record) -> None:
-    """Append a record to the run.
+def write_record(run: Path, record: Record, heatmap: str = "") -> None:
+    """Append a record to the run, with its decision and the path of its heatmap in the run, if it has one.
 
     Raises:
         InputError: the disk is full.
     """
-    append_line(run / LINES, asdict(record))
+    drawn = {"heatmap": heatmap} if heatmap else {}
+    append_line(run / LINES, asdict(record) | {"is_anomalous": record.is_anomalous} | drawn)
 
 
 def clear(run: Path) -> None:
     """Remove what an earlier evaluation or prediction left in the folder, so that nothing old is taken for
-    new.
+    new. Where there are no records, pictures and predictions are somebody else's and stay.
     """
-    names = [
-        LINES,
-        "table.md",
-        "results.json",
-        "curves.json",
-        "report.html",
-        "predictions.csv",
-        "predict.json",
-    ]
-    for path in [*(run / name for name in names), *(run / FOLDER).glob("[0-9]*.*")]:
+    names = ["table.md", "results.json", "curves.json", "report.html"]
+    pictures = []
+    if (run / LINES).is_file():
+        pictures = [path for path in (run / FOLDER).glob("*") if re.fullmatch(SMALL, path.name, re.ASCII)]
+        names += ["predictions.csv", "predict.json", LINES]  # which is the last, so that this can be repeated
+    for path in [*pictures, *(run / name for name in names)]:
         path.unlink(missing_ok=True)
 
 

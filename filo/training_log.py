@@ -18,13 +18,15 @@ class TrainingLog:
 
     def __init__(self, folder: Path, tensorboard: bool = False) -> None:
         self.folder = folder
-        self.writer = _open_tensorboard(folder / "tensorboard") if tensorboard else None
+        self.writer_type = _find_tensorboard() if tensorboard else None
+        self.writer = None  # opened by the first epoch, when an older run's files are gone
 
     def add(self, stage: int, epoch: int, loss: float, seconds: float, device: torch.device) -> dict:
         """Take down an epoch; give what a checkpoint says of it."""
         line = {"stage": stage, "epoch": epoch, "loss": loss, "seconds": round(seconds, 2)}
         append_line(self.folder / "log.jsonl", line | logs.peak_memory(device))
-        if self.writer is not None:
+        if self.writer_type is not None:
+            self.writer = self.writer or self.writer_type(str(self.folder / "tensorboard"))
             self.writer.add_scalar(f"stage {stage}/loss", loss, epoch)
             self.writer.flush()
         return line
@@ -38,7 +40,7 @@ class TrainingLog:
         plots.draw_training(self.folder / "log.jsonl", self.folder / "loss.png")
 
 
-def _open_tensorboard(folder: Path):
+def _find_tensorboard() -> type:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -46,4 +48,4 @@ def _open_tensorboard(folder: Path):
             "--tensorboard needs a package that is not installed: pip install tensorboard; log.jsonl and "
             "loss.png are written without it"
         ) from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter

@@ -1,5 +1,6 @@
 """How image and mask files become tensors, one by one or four in a mosaic."""
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -12,15 +13,17 @@ from torch import Tensor
 from filo.errors import ImageError
 
 T = TypeVar("T")
+LARGEST = 1_000_000_000  # pixels of an image: 4 GB of memory
+OPENING = threading.Lock()  # Pillow's own limit is one for all threads
 
 
-def open_image(path: Path) -> Image.Image:
-    """Read an image as `to_rgb` has it.
+def open_image(path: Path, in_dataset: bool = True) -> Image.Image:
+    """Read an image as `to_rgb` has it; of one in a dataset messages say how to get it again.
 
     Raises:
-        ImageError: it is missing, broken or no image.
+        ImageError: it is missing, broken, too large or no image.
     """
-    return _read(path, to_rgb)
+    return _read(path, to_rgb, in_dataset)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -61,19 +64,42 @@ def open_mask(path: Path, size: tuple[int, int]) -> Image.Image:
     return mask.point(lambda value: 255 if value > 0 else 0)
 
 
-def _read(path: Path, use: Callable[[Image.Image], T]) -> T:
+def _read(path: Path, use: Callable[[Image.Image], T], in_dataset: bool = True) -> T:
     try:
-        with Image.open(path) as file:
+        with _open_large(path) as file:
             return use(file)
     except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file (in a dataset: run its script again)") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        hint = " (in a dataset: run its script again)" if in_dataset else ""
+        raise ImageError(f"{path}: no such file{hint}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{path} is too large an image: wanted at most {LARGEST:,} pixels; cut it or make it smaller"
+        ) from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         is_empty = path.is_file() and path.stat().st_size == 0
         reason = "it is empty, 0 bytes" if is_empty else error
+        hint = " (in a dataset: then run its script again)" if in_dataset else ""
         raise ImageError(
-            f"{path} cannot be read as an image ({reason}); replace or remove it (in a dataset: then run its "
-            "script again)"
+            f"{path} cannot be read as an image ({reason}); replace or remove it{hint}"
         ) from error
+
+
+def _open_large(path: Path) -> Image.Image:
+    """Open an image of up to `LARGEST` pixels, where Pillow takes more than a sixth of them for an attack.
+
+    Its limit is as it was afterwards: others in this process may rely on it.
+    """
+    with OPENING:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = LARGEST  # above, Pillow warns, and refuses at twice of it
+        try:
+            file = Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    if file.width * file.height > LARGEST:
+        file.close()
+        raise Image.DecompressionBombError(f"{file.width}x{file.height} pixels")
+    return file
 
 
 TURNS = {
@@ -107,12 +133,21 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey, which Pillow would clip to white; masks need no scale, only what is above 0."""
+    """Scale 16-bit grey, which Pillow would clip to white; masks need no scale, only what is above 0.
+
+    Mode I is 16 bits in PNG and PGM; elsewhere it may be 32, and then the values tell how many are used.
+    """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range, wanted 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    pixels = np.asarray(image)
+    if image.mode == "I" and image.format not in ("PNG", "PPM"):
+        low, high = int(pixels.min()), int(pixels.max())
+        if low < 0 or high > 65535:
+            raise ValueError(f"its pixels are 32-bit integers of {low} to {high}, wanted 8 or 16 bits")
+        pixels = pixels << 8 if high <= 255 else pixels
+    return Image.fromarray((pixels >> 8).clip(0, 255).astype(np.uint8))
 
 
 def _over_white(image: Image.Image) -> Image.Image:

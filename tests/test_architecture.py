@@ -46,6 +46,7 @@ ALLOWED = {
     "filo.charts": {"filo.markup"},
     "filo.report": {  # a command
         "filo.charts",
+        "filo.curves",
         "filo.markup",
         "filo.metrics",
         "filo.options",

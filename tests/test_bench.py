@@ -13,7 +13,7 @@ from filo.bench.worker import Worker
 from tests.commands import run
 
 CPU = torch.device("cpu")
-AGREEMENT = {"image_bf16": 2e-2}  # all others are exact but for rounding
+AGREEMENT = {"image_bf16": 2e-2, "tower_bf16": 5e-2}  # all others are exact but for rounding
 
 
 @pytest.mark.parametrize("name", CASES)

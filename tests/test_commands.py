@@ -436,9 +436,12 @@ def test_a_report_comes_with_the_test_and_again_from_its_files(
     curves = json.loads((folder / "curves.json").read_text())
     assert set(curves) == set(results["classes"])
     (folder / "report.html").unlink()
+    (folder / "curves.json").unlink()
     status, _, err = run(monkeypatch, capfd, "filo/report/__main__.py", folder)
     assert status == 0, err
-    assert len((folder / "report.html").read_text()) == len(page)
+    again = (folder / "report.html").read_text()
+    assert "No curves over pixels" in again and "No curves over pixels" not in page
+    assert page.count("<svg") > again.count("<svg") > 0
 
 
 def test_a_test_keeps_thresholds_beside_the_checkpoint(test_flags, trained, tmp_path, monkeypatch, capfd):
@@ -449,9 +452,24 @@ def test_a_test_keeps_thresholds_beside_the_checkpoint(test_flags, trained, tmp_
     assert status == 0, err
     kept = read_decisions(tmp_path / "filo.decisions.json")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert set(kept.classes) == set(results["classes"])
+    assert set(kept.classes) == set(results["classes"]) and kept.scale is not None
     for name in kept.classes:
         assert kept.find(name, results["scoring"]) == (kept.classes[name].threshold, "")
+        assert results["thresholds"][name] == kept.classes[name].threshold
+    assert results["decisions"].endswith("chosen on these very images, hence optimistic")
+    values = values | {"calibrate": "fpr", "rate": 0.4, "report": True}  # read by its own report
+    assert run(monkeypatch, capfd, "test.py", *flags(**values))[0] == 0
+    again = read_decisions(tmp_path / "filo.decisions.json")
+    assert {decision.rate for decision in again.classes.values()} == {0.4} and again.scale == kept.scale
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "filo.decisions.json, chosen on these very images" in page and "best F1" not in page
+
+
+def test_a_folder_with_a_run_of_another_command_is_not_tested_into(test_flags, tmp_path, monkeypatch, capfd):
+    (tmp_path / "predict.json").write_text("{}")
+    status, _, err = run(monkeypatch, capfd, "test.py", *flags(**test_flags | {"save_path": tmp_path}))
+    assert status == 2 and "holds a run of filo.predict" in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["predict.json"]
 
 
 def test_tensorboard_is_named_where_it_is_missing(train_flags, tmp_path, monkeypatch, capfd):
@@ -459,3 +477,21 @@ def test_tensorboard_is_named_where_it_is_missing(train_flags, tmp_path, monkeyp
     values = train_flags | {"save_path": tmp_path / "run", "tensorboard": True}
     status, _, err = run(monkeypatch, capfd, "train.py", *flags(**values))
     assert status == 2 and "pip install tensorboard" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("epochs", [(0, 1), (1, 0)])
+def test_a_stage_may_be_left_out(train_flags, tmp_path, monkeypatch, capfd, epochs):
+    values = train_flags | {"save_path": tmp_path, "epoch": epochs[0], "adapter_epoch": epochs[1]}
+    status, _, err = run(monkeypatch, capfd, "train.py", *flags(**values))
+    assert status == 0, err
+    assert (tmp_path / "filo.safetensors").exists() and (tmp_path / "loss.png").exists()
+
+
+def test_a_refused_run_leaves_the_one_before_as_it_was(train_flags, tmp_path, monkeypatch, capfd):
+    values = train_flags | {"cache_features": tmp_path / "kept", "save_path": tmp_path / "run"}
+    assert run(monkeypatch, capfd, "train.py", *flags(**values))[0] == 0
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    values |= {"features_list": [1, 3, 4], "overwrite": True}
+    status, _, err = run(monkeypatch, capfd, "train.py", *flags(**values))
+    assert status == 2 and "features_list" in err
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()} == before

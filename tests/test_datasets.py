@@ -210,19 +210,19 @@ def test_images_of_a_class_share_a_batch_as_far_as_they_fill_one():
 
 def test_an_image_whose_features_are_kept_is_not_read(root):
     dataset = dataset_of(root)
-    dataset.is_kept = lambda entry: entry.class_name == "nut"
+    dataset.kept = frozenset(entry.image for entry in dataset.entries if entry.class_name == "nut")
     batch = next(iterate(dataset, 8))
     assert batch.live == [i for i, entry in enumerate(batch.entries) if entry.class_name == "bolt"]
     assert len(batch.images) == 3 and len(batch.masks) == 8 and not batch.mosaics
     whole = next(iterate(dataset_of(root), 8))
     assert torch.equal(batch.masks, whole.masks) and torch.equal(batch.images, whole.images[batch.live])
     assert torch.equal(dataset.read_image(dataset.entries[0]), whole.images[0])
-    dataset.is_kept = lambda entry: True
+    dataset.kept = frozenset(entry.image for entry in dataset.entries)
     assert len(next(iterate(dataset, 8)).images) == 0
 
 
 def test_mosaics_are_read_whatever_is_kept(root):
     dataset = dataset_of(root, aug_rate=1.0)
-    dataset.is_kept = lambda entry: True
+    dataset.kept = frozenset(entry.image for entry in dataset.entries)
     batch = next(iterate(dataset, 8))
     assert batch.live == list(range(8)) and batch.mosaics == set(range(8))

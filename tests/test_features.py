@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from filo import features as features_module
 from filo.clip.vision import ImageFeatures, join
 from filo.datasets import AnomalyDataset, iterate
 from filo.features import FeatureStore, FrozenFeatures, open_features
@@ -112,11 +115,11 @@ def test_the_size_is_said_beforehand_and_a_disk_too_small_is_refused(tmp_path, m
     store = FeatureStore(tmp_path, ABOUT)
     store.write("ab12", features())
     said = store.require_space(["ab12", "cd34", "cd34"], 250_000)
-    assert "2 images of 1.0 MB" in said and "1 of them still to be written, 0.00 GB" in said
+    assert "2 images of 1.0 MB" in said and "1 of them still to be written, 1.0 MB" in said
     usage = os.statvfs(tmp_path)
     free = usage.f_bavail * usage.f_frsize
     message = complaint(lambda: store.require_space(["cd34"], free // 2))
-    assert "GB free" in message and "--cache_precision fp16" in message
+    assert "MB free" in message and "--cache_precision fp16" in message
 
 
 def test_a_full_disk_names_what_was_being_written(tmp_path, monkeypatch):
@@ -128,6 +131,15 @@ def test_a_full_disk_names_what_was_being_written(tmp_path, monkeypatch):
     monkeypatch.setattr("filo.features.save_file", full)
     assert "No space left" in complaint(lambda: store.write("ab12", features()))
     assert not store.has("ab12")
+
+
+def test_global_features_in_memory_hold_no_file_open(tmp_path):
+    store = FeatureStore(tmp_path, ABOUT)
+    store.write("ab12", features())
+    kept = [store.read("ab12", tapped) for tapped in (True, False)]
+    del kept[0]
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()
+    assert torch.equal(kept[0].image, features().image)
 
 
 # ---- a dataset's features
@@ -156,6 +168,7 @@ CPU = torch.device("cpu")
 
 
 def run(frozen, tapped=True, batch_size=3):
+    frozen.begin_epoch(1)
     return [frozen.of(batch, tapped, CPU) for batch in iterate(frozen.dataset, batch_size)]
 
 
@@ -184,10 +197,39 @@ def test_only_what_is_missing_or_damaged_is_computed_again(dataset, tmp_path):
     tower = Tower()
     again = run(FrozenFeatures(tower, dataset, FeatureStore(tmp_path / "kept", ABOUT)))
     assert tower.seen == 2
-    dataset.is_kept = lambda entry: False
     for one, other in zip(again, run(FrozenFeatures(Tower(), dataset)), strict=True):
         assert_same(one, other)
     assert len(list((tmp_path / "kept").rglob("*.safetensors"))) == len(paths)
+
+
+def test_when_the_disk_is_full_everything_is_computed_and_that_is_said_once(
+    dataset, tmp_path, monkeypatch, capsys
+):
+    frozen = FrozenFeatures(Tower(), dataset, FeatureStore(tmp_path / "kept", ABOUT))
+    save, written = features_module.save_file, []
+
+    def save_two(*args):
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        written.append(1)
+        save(*args)
+
+    monkeypatch.setattr(features_module, "save_file", save_two)
+    first, second = run(frozen), run(frozen)
+    for one, two, wanted in zip(first, second, run(FrozenFeatures(Tower(), dataset)), strict=True):
+        assert_same(one, wanted)
+        assert_same(two, wanted)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "No space left" in err
+    assert f"{len(dataset) - 2} images still wanted" in err
+
+
+def test_other_processes_can_read_beside_it_however_they_start(dataset, tmp_path):
+    frozen = FrozenFeatures(Tower(), dataset, FeatureStore(tmp_path / "kept", ABOUT))
+    run(frozen)
+    frozen.begin_epoch(2)
+    again = pickle.loads(pickle.dumps(dataset))  # as spawn hands it over
+    assert again[0].image is None and again.epoch == 2
 
 
 def test_mosaics_are_computed_every_time_and_not_kept(dataset, tmp_path):

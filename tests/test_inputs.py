@@ -5,7 +5,8 @@ import os
 import pytest
 from PIL import Image
 
-from filo.inputs import find_images
+from filo.inputs import batches, find_images
+from filo.pictures import count_pixels
 
 PICTURES = ["bracket/a.png", "bracket/b.JPG", "nut/good/c.png", "nut/bent/c.png", "[1].png", "loose.tif"]
 OTHERS = ["notes.txt", ".hidden.png", "bracket/._a.png", ".cache/d.png", "nut/readme.md"]
@@ -94,13 +95,16 @@ def test_what_names_nothing_is_an_input_with_an_error(parts):
     ]
 
 
-def test_folders_that_a_run_was_written_to_are_passed_over(parts):
+def test_what_a_run_drew_is_passed_over_and_nothing_else(parts):
     run = parts / "run"
     (run / "heatmaps").mkdir(parents=True)
     Image.new("RGB", (2, 2)).save(run / "heatmaps" / "a.jpg")
     assert "parts/run/heatmaps/a.jpg" in paths("parts")
     (run / "predictions.jsonl").touch()
     assert sorted(paths("parts")) == sorted(f"parts/{name}" for name in PICTURES)
+    Image.new("RGB", (2, 2)).save(run / "own.png")
+    assert "parts/run/own.png" in paths("parts") and paths("parts/run") == ["parts/run/own.png"]
+    assert paths("parts/run/**/*.*") == ["parts/run/own.png"]
     assert paths("parts/run/heatmaps") == ["parts/run/heatmaps/a.jpg"]  # named, so it is meant
 
 
@@ -120,3 +124,21 @@ def test_the_class_is_the_first_folder_below_the_one_that_was_named(parts, monke
     ]
     monkeypatch.chdir(parts / "bracket")
     assert names(["."], None)[0] == ("a.png", "bracket") and names(["a.png"], None) == [("a.png", "bracket")]
+
+
+def test_a_folder_s_name_that_is_no_text_becomes_one(tmp_path):
+    (tmp_path / "a\udcff").mkdir()
+    Image.new("RGB", (2, 2)).save(str(tmp_path / "a\udcff" / "b.png"))
+    assert [each.class_name for each in find_images([str(tmp_path)], None)] == ["a\ufffd"]
+
+
+def test_a_batch_has_so_many_images_pixels_and_one_class(tmp_path):
+    sides = [2, 2, 4, 10, 2, 2, 2]  # 100 pixels are one image's, which is more than may be
+    for i, side in enumerate(sides):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{i}.png")
+    (tmp_path / "5.png").write_bytes(b"")  # counts for nothing
+    inputs = find_images([str(tmp_path)], "x")
+    assert list(batches(inputs, 3, count_pixels)) == [[0, 1, 2], [3, 4, 5], [6]]
+    assert list(batches(inputs, 3, count_pixels, most_pixels=20)) == [[0, 1], [2], [3], [4, 5, 6]]
+    assert list(batches(inputs, 3, count_pixels, most_pixels=24)) == [[0, 1, 2], [3], [4, 5, 6]]
+    assert list(batches(inputs, 1, count_pixels, most_pixels=20)) == [[i] for i in range(7)]

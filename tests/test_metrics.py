@@ -1,5 +1,7 @@
 """Metrics: answers by hand, equality with scikit-learn and with slow loops over thresholds and regions."""
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -280,3 +282,15 @@ def test_rejects_values_that_are_not_finite(value):
 def test_rejects_input_that_does_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
         class_metrics(*arguments)
+
+
+def test_memory_stays_below_twice_what_is_given():
+    rng = np.random.default_rng(0)
+    maps = rng.random((40, 256, 256), np.float32)
+    masks = np.zeros(maps.shape, bool)
+    masks[:20, 50:90, 60:100] = True
+    tracemalloc.start()
+    pixel_metrics(maps, masks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.15 * (maps.nbytes + masks.nbytes)  # beside the input itself

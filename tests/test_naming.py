@@ -105,6 +105,18 @@ def test_a_class_nobody_described_gets_the_general_states_and_says_so(preset):
     )
 
 
+def test_capitals_make_no_other_class_of_one_that_nobody_described():
+    one, other = (find_class(name, (), CONFIG) for name in ("Metal Bracket", "metal_bracket"))
+    assert one == other and one.name == "metal bracket"
+
+
+def test_the_file_that_describes_a_class_is_known_where_nobody_named_it(tmp_path):
+    path = write(tmp_path / "own.json", bracket=("metal bracket", "a torn edge"))
+    assert find_class("tile", [path], CONFIG).found_in == FOLDER / "mvtec.json"
+    assert find_class("bracket", [path], CONFIG).found_in is None
+    assert find_class("widget", [path], CONFIG).found_in is None
+
+
 def test_an_empty_list_of_descriptions_is_as_good_as_none(tmp_path):
     path = write(tmp_path / "own.json", rod=("steel rod",))
     found = find_class("rod", [path], CONFIG)

@@ -69,7 +69,7 @@ def test_a_path_is_opened_when_it_is_asked_for_and_forgotten_on_request(tmp_path
         path.unlink()
         assert picture.open().size == (7, 5)  # still in memory
         picture.close()
-        assert "no such file" in complaint(picture.open)
+        assert complaint(picture.open) == f"{path}: no such file"
 
 
 def test_what_is_in_memory_stays_there():

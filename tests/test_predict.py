@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from filo.decisions import Decision, Decisions, of_class, write_decisions
+from filo.errors import InputError
 from filo.plots import Scale, with_bar
 from filo.predictor import FiLo
 from filo.records import read_records, read_small
@@ -37,7 +39,9 @@ def predict(trained, tmp_path, monkeypatch, capfd):
         values = {name: value for name, value in values.items() if value is not None}
         status, printed, err = run(monkeypatch, capfd, "filo/predict.py", *images, *flags(**values))
         folder = tmp_path / out
-        records = read_records(folder) if (folder / "predictions.jsonl").exists() else []
+        records = []
+        with suppress(InputError):  # there are none
+            records = read_records(folder)
         return SimpleNamespace(status=status, out=printed, err=err, folder=folder, records=records)
 
     return predict
@@ -153,6 +157,7 @@ def test_bad_images_among_good_ones_are_listed_and_the_others_are_done(predict, 
     failed = [line for line in done.err.splitlines() if line.startswith("failed: ")]
     assert [re.search(r"(\w+\.\w+): ", line)[1] for line in failed] == ["c.png", "f.png", "g.txt", "none.png"]
     assert "it is empty, 0 bytes" in failed[0] and "no such file" in failed[3]
+    assert "in a dataset" not in done.err
     assert [bool(r.error) for r in done.records] == [False, False, True, False, False, True, True, True]
     table, about = rows(done.folder), json.loads((done.folder / "predict.json").read_text())
     assert [bool(row["error"]) for row in table] == [bool(r.error) for r in done.records]
@@ -213,7 +218,7 @@ def no_checkpoint(tmp_path):
 
 def other_run(tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "results.json").write_text("{}")
+    (tmp_path / "out" / "results.json").write_text('{"arguments": {}}')
     return {}, r"holds another run \(results\.json\): choose another --out, or add --overwrite"
 
 
@@ -273,6 +278,98 @@ def test_another_run_is_overwritten_on_request_and_nothing_of_it_is_left(predict
     assert done.status == 0 and len(done.records) == len(rows(done.folder)) == 1
     assert [path.name for path in (done.folder / "heatmaps").iterdir()] == ["a.jpg"] and kept.exists()
     assert len(list((done.folder / "small").iterdir())) == 2
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("overwrite", [None, True])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "small/000001.jpg",
+        "small/b.jpg",
+        "heatmaps/mine.jpg",
+        "predictions.csv",
+        "predictions.jsonl",
+        "predict.json",
+        "report.html",
+        "args.json",
+    ],
+)
+def test_what_is_of_no_run_is_neither_removed_nor_written_over(predict, tmp_path, name, overwrite):
+    noise(tmp_path / "parts" / "a.png")
+    (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out" / name).write_text("mine")
+    before = contents(tmp_path)
+    values = {} if overwrite is None else {"overwrite": True}
+    one_line(predict(tmp_path / "parts", **values), "of no run, so it is not overwritten: .*another --out")
+    assert contents(tmp_path) == before
+
+
+def test_overwriting_keeps_pictures_that_the_run_does_not_list(predict, tmp_path):
+    noise(tmp_path / "parts" / "a.png")
+    assert predict(tmp_path / "parts").status == 0
+    mine = [noise(tmp_path / "out" / name) for name in ("heatmaps/b.jpg", "small/b.jpg", "small/7.jpg")]
+    assert predict(tmp_path / "parts", overwrite=True).status == 0
+    noise(tmp_path / "parts" / "b.png")
+    before = contents(tmp_path / "out")
+    one_line(predict(tmp_path / "parts", overwrite=True), r"heatmaps/b\.jpg is of no run")
+    assert contents(tmp_path / "out") == before and set(mine) <= before.keys()
+
+
+def test_a_run_that_was_stopped_can_be_overwritten(predict, tmp_path, monkeypatch):
+    noise(tmp_path / "parts" / "a.png")
+    with monkeypatch.context() as patch:
+        patch.setattr("filo.output.write_small", lambda *_: (_ for _ in ()).throw(InputError("stopped")))
+        one_line(predict(tmp_path / "parts"), "stopped")
+    one_line(predict(tmp_path / "parts"), "holds another run")
+    (tmp_path / "out" / "predictions.jsonl").unlink()
+    one_line(predict(tmp_path / "parts"), r"holds another run \(args\.json\)")
+    assert predict(tmp_path / "parts", overwrite=True).status == 0
+
+
+def test_images_that_lie_where_the_run_draws_are_refused(predict, tmp_path):
+    assert predict(noise(tmp_path / "a.png")).status == 0
+    before = contents(tmp_path)
+    for name in ("small", "heatmaps"):
+        done = predict(tmp_path / "out" / name, overwrite=True)
+        one_line(done, "lies where the run puts its pictures: choose another --out")
+    assert contents(tmp_path) == before
+
+
+def test_a_run_may_lie_beside_the_images(predict, tmp_path):
+    path = noise(tmp_path / "out" / "a.png")
+    for values in ({}, {"overwrite": True}):
+        done = predict(tmp_path / "out", **values)
+        assert done.status == 0 and [record.image for record in done.records] == [str(path)]
+
+
+def test_a_folder_whose_name_is_no_class_harms_no_other(predict, tmp_path):
+    for i, name in enumerate(("wood/a.png", "_/b.png", "macaroni/c.png", f"{'q7 ' * 80}/d.png")):
+        noise(tmp_path / "parts" / name, seed=i)
+    done = predict(tmp_path / "parts", **{"class": None}, class_from_folder=True, no_report=None)
+    errors = {record.image[-5:]: record.error for record in done.records}
+    assert done.status == 1 and errors["a.png"] == "" and "the class has no name" in errors["b.png"]
+    assert "may be any of macaroni1" in errors["c.png"] and "is too long" in errors["d.png"]
+    kept = contents(done.folder)
+    again = predict(
+        tmp_path / "parts/_",
+        tmp_path / "parts/macaroni",
+        **{"class": None},
+        class_from_folder=True,
+        overwrite=True,
+    )
+    one_line(again, "the class has no name.*1 more cannot be done")
+    assert contents(done.folder) == kept
+
+
+def test_a_class_name_that_is_too_long_costs_no_earlier_run(predict, tmp_path):
+    before = contents(predict(noise(tmp_path / "a.png")).folder)
+    done = predict(tmp_path / "a.png", overwrite=True, **{"class": "long " * 80})
+    one_line(done, "the class name 'long .*is too long")
+    assert contents(done.folder) == before
 
 
 def test_a_full_disk_ends_the_run_with_one_line(predict, data, monkeypatch):
@@ -429,6 +526,8 @@ def test_a_threshold_beside_the_checkpoint_decides(predict, decided, data):
         assert row["decision"] == ("anomalous" if record.score >= scores[3] - 1e-9 else "normal")
         assert float(row["threshold"]) == record.threshold == scores[3]
     assert [row["decision"] for row in rows(done.folder)].count("anomalous") == 3
+    lines = (done.folder / "predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["is_anomalous"] for line in lines] == [r.is_anomalous for r in done.records]
     about = json.loads((done.folder / "predict.json").read_text())
     assert about["thresholds"] == {"wood": scores[3]}
     assert about["scale"] == {"low": 0.3, "high": 0.7, "origin": "by hand"}

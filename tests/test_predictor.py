@@ -110,6 +110,19 @@ def test_a_class_nobody_described_works_and_says_so_once(model, images, capfd):
     assert first.score != model.predict(images[0], "wood").score
 
 
+def test_the_file_that_describes_a_class_is_said_once_where_nobody_named_it(trained, capfd):
+    model = FiLo.load(trained / "filo.safetensors", prompts=PROMPTS, device="cpu")
+    for name in ("tile", "Tile", "wood"):
+        model.know(name)
+    assert capfd.readouterr().err == "note: class tile: described in prompts/mvtec.json\n"
+
+
+def test_a_class_name_that_does_not_fit_is_refused_before_anything_is_looked_at(model, capfd):
+    message = complaint(lambda: model.know("very " * 80 + "long bracket"))
+    assert "is too long (412 characters)" in message and "use fewer words" in message and len(message) < 300
+    assert capfd.readouterr().err == "" and complaint(lambda: model.know("very " * 80 + "long bracket"))
+
+
 @pytest.mark.parametrize("name", [None, "", "  ", 7])
 def test_without_a_class_nothing_is_said(model, images, name):
     assert "class" in complaint(lambda: model.predict(images[0], name))

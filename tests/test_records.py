@@ -140,12 +140,35 @@ def test_what_is_missing_or_damaged_is_no_picture(tmp_path):
 def test_clearing_takes_what_a_run_wrote_and_nothing_else(tmp_path):
     write_record(tmp_path, record(0))
     write_small(tmp_path, 0, Image.new("RGB", (8, 8)), np.zeros((8, 8)))
-    for name in ("results.json", "report.html", "mine.txt"):
+    for name in ("results.json", "report.html", "predictions.csv", "predict.json", *MINE):
         (tmp_path / name).write_text("x")
-    (tmp_path / "small" / "mine.png").write_text("x")
     clear(tmp_path)
-    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == {"mine.txt", "small/mine.png"}
+    assert files(tmp_path) == set(MINE)
+
+
+MINE = ("mine.txt", "small/mine.png", "small/2024.jpg", "small/20240131_cat.jpg", "small/000001.png")
+
+
+def files(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_where_there_are_no_records_pictures_and_predictions_are_somebody_else_s(tmp_path):
+    mine = {"small/000001.jpg", "small/000001_map.png", "predictions.csv", "predict.json"}
+    (tmp_path / "small").mkdir()
+    for name in (*mine, "table.md", "results.json", "curves.json", "report.html"):
+        (tmp_path / name).write_text("x")
+    clear(tmp_path)
+    assert files(tmp_path) == mine
+
+
+def test_a_line_says_the_decision_and_where_the_heatmap_is(tmp_path):
+    for i, fields in enumerate(({}, {"threshold": 0.2}, {"threshold": 0.3})):
+        write_record(tmp_path, record(i, **fields), f"heatmaps/{i}.jpg" if i else "")
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [line["is_anomalous"] for line in lines] == [None, True, False]
+    assert [line.get("heatmap") for line in lines] == [None, "heatmaps/1.jpg", "heatmaps/2.jpg"]
+    assert [each.is_anomalous for each in read_records(tmp_path)] == [None, True, False]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """What image and mask files become."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from PIL import Image
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
+from filo import transforms
 from filo.errors import InputError
 from filo.transforms import image_size, image_tensor, mask_tensor, mosaic, open_image, open_mask
 
@@ -126,8 +129,29 @@ def test_a_missing_file_and_a_folder_are_one_line(tmp_path):
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     path = saved(tmp_path / "bomb.png", noise(40, 40))
+    for limit in (1599, 100):  # found by us, and by Pillow at twice the limit
+        monkeypatch.setattr(transforms, "LARGEST", limit)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            assert f"wanted at most {limit:,} pixels" in message_of(lambda: open_image(path), path)
+
+
+def test_what_pillow_takes_for_an_attack_is_read_without_a_warning(tmp_path, monkeypatch):
+    path = saved(tmp_path / "large.png", noise(40, 40))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    message_of(lambda: open_image(path), path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_image(path).size == image_size(path) == (40, 40)
+        assert open_mask(path, (40, 40)).size == (40, 40)
+    assert Image.MAX_IMAGE_PIXELS == 100  # others may rely on it
+
+
+def test_the_hint_for_datasets_is_left_out_elsewhere(tmp_path):
+    (tmp_path / "empty.png").touch()
+    for name in ("empty.png", "none.png"):
+        path = tmp_path / name
+        assert "in a dataset" in message_of(lambda path=path: open_image(path), path)
+        assert "in a dataset" not in message_of(lambda path=path: open_image(path, in_dataset=False), path)
 
 
 def test_grey_becomes_three_equal_channels(tmp_path):
@@ -279,6 +303,27 @@ def test_sixteen_bits_are_scaled_and_not_clipped_to_white(tmp_path, ending):
     path = saved(tmp_path / f"deep.{ending}", np.array([[0, 256, 25700, 65535]], dtype=np.uint16))
     image = open_image(path)
     assert image.mode == "RGB" and np.asarray(image)[0, :, 0].tolist() == [0, 1, 100, 255]
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [([0, 1, 200, 255], [0, 1, 200, 255]), ([0, 256, 25700, 65535], [0, 1, 100, 255])],
+)
+def test_integers_of_32_bits_are_taken_by_their_range(tmp_path, values, wanted):
+    path = saved(tmp_path / "deep.tif", np.array([values], dtype=np.int32))
+    assert np.asarray(open_image(path))[0, :, 0].tolist() == wanted
+
+
+@pytest.mark.parametrize(("values", "seen"), [([0, 65536], "0 to 65536"), ([-1, 9], "-1 to 9")])
+def test_integers_of_more_than_16_bits_are_refused(tmp_path, values, seen):
+    path = saved(tmp_path / "deep.tif", np.array([values], dtype=np.int32))
+    assert f"32-bit integers of {seen}" in message_of(lambda: open_image(path), path)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
+def test_a_dark_file_of_16_bits_stays_dark(tmp_path, ending):
+    path = saved(tmp_path / f"dark.{ending}", np.array([[0, 255]], dtype=np.uint16))
+    assert np.asarray(open_image(path))[0, :, 0].tolist() == [0, 0]
 
 
 def test_an_image_of_floating_point_numbers_is_refused(tmp_path):

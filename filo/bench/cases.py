@@ -107,6 +107,25 @@ def mmci(bench: Bench) -> Ways:
     return Ways(ours, plainly)
 
 
+def tower(bench: Bench) -> Ways:
+    """The image tower alone, both streams."""
+    clip, taps = bench.model.clip, bench.model.config.features_list
+
+    def ours() -> list[np.ndarray]:
+        return _arrays(bench.model.image_features(bench.image).image)
+
+    def plainly() -> list[np.ndarray]:
+        with torch.no_grad():
+            return _arrays(plain.image_features(clip, bench.image, taps).image)
+
+    return Ways(ours, plainly)
+
+
+def tower_bf16(bench: Bench) -> Ways:
+    """The same in bf16, against the plain way in fp32."""
+    return tower(bench)._replace(prepare=bench.use_bf16)
+
+
 def image(bench: Bench) -> Ways:
     """One image from pixels to score and map, without detector."""
 
@@ -181,7 +200,10 @@ def metrics(bench: Bench) -> Ways:
 
 CASES = {
     case.__name__: case
-    for case in (text, mmci, image, image_bf16, train_step, train_step_cached, adapter_step_cached, metrics)
+    for case in (
+        *(text, mmci, tower, tower_bf16, image, image_bf16),
+        *(train_step, train_step_cached, adapter_step_cached, metrics),
+    )
 }
 WITHOUT_MODEL = ("metrics",)
 
@@ -212,4 +234,5 @@ def _steps(
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:
-    return [tensor.detach().float().cpu().numpy() for tensor in tensors]
+    # copied, as a view of a few numbers would keep a whole gradient in memory
+    return [tensor.detach().float().cpu().numpy().copy() for tensor in tensors]

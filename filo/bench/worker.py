@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from filo.logs import peak_memory
+from filo.logs import forget_peak_memory, peak_memory
 
 
 @dataclass
@@ -57,6 +57,7 @@ def _serve(pipe, case: str, way: int, size: str, device: str, threads: int) -> N
     run = ways[way]
     if run is ways.ours:
         ways.prepare()
+    forget_peak_memory(place)  # of loading
     try:
         while pipe.recv() == "run":
             started = time.perf_counter()

@@ -21,6 +21,9 @@ from filo.text_encoder import TextEncoder, TextFeatures
 
 MAP_SCALE = 100.0  # temperature of the maps, CLIP's own
 TEMPERATURE = 0.07  # of the global similarities
+PIXELS = (
+    2  # how files become pixels (`filo.transforms`); raised when that changes, so that nothing old is used
+)
 
 
 class Prediction(NamedTuple):
@@ -111,6 +114,7 @@ class FiLoModel(nn.Module):
         """What the frozen image features depend on beside the images."""
         clip, config = self.clip, self.config
         about = {"clip": clip.sha256, "image_size": clip.image_size, "mean": clip.mean, "std": clip.std}
+        about |= {"pixels": PIXELS}
         taps = {"features_list": config.features_list, "aliased_taps": config.aliased_taps}
         return about | taps | {"activation": config.activation, "precision": clip.precision}
 

@@ -62,6 +62,10 @@ def notes(run: Run, published: Published | None) -> Markup | None:
     arguments, trained = run.about.get("arguments") or {}, run.about.get("trained") or {}
     if run.is_test and trained.get("dataset") == arguments.get("dataset"):
         lines.append("Trained on the dataset under test: these numbers are not zero-shot.")
+    if run.is_test and not any((curves or {}).get("pixel") for curves in run.curves.values()):
+        lines.append(
+            "No curves over pixels are kept: test.py with --report keeps them, where there are masks."
+        )
     lines += [f"{record.image}: {record.error}" for record in run.failed[:MOST]]
     if len(run.failed) > MOST:
         lines.append(f"and {len(run.failed) - MOST:,} more failed; predictions.jsonl has them all")

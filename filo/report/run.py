@@ -2,10 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
+from filo.curves import class_curves
 from filo.errors import InputError
 from filo.plots import Scale, run_scale
 from filo.records import LINES, Record, read_records, read_small
@@ -67,14 +71,28 @@ def read_run(folder: Path) -> Run:
     about = _read(folder / (RESULTS if is_test else PREDICTION))
     if is_test and not (isinstance(about.get("classes"), dict) and isinstance(about.get("mean"), dict)):
         raise InputError(f"{folder / RESULTS} has no classes and mean: run test.py again")
-    curves = _read(folder / CURVES) if is_test and (folder / CURVES).is_file() else {}
     records = read_records(folder)
     if bad := next((r for r in records if not _is_usable(r, is_test)), None):
         raise InputError(
             f"{folder / LINES}: the record of {bad.image!r} has no finite score or no label; run the command "
             "that wrote it again"
         )
+    curves = {}
+    if is_test:
+        curves = _read(folder / CURVES) if (folder / CURVES).is_file() else _curves_of_images(records)
     return Run(folder, about, records, curves, is_test)
+
+
+def _curves_of_images(records: Sequence[Record]) -> dict[str, dict]:
+    """Compute the curves that scores alone tell; those over pixels are computed in the test."""
+    by_class: dict[str, list[Record]] = {}
+    for record in records:
+        if not record.error:
+            by_class.setdefault(record.class_name, []).append(record)
+    return {
+        name: class_curves(np.array([r.score for r in own]), np.array([r.label for r in own]))
+        for name, own in by_class.items()
+    }
 
 
 def _is_usable(record: Record, is_test: bool) -> bool:
