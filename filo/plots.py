@@ -49,6 +49,18 @@ class Scale:
 NATURAL = Scale(0.0, 1.0, "the range a map can take")
 
 
+def given_scale(ends: Sequence[float] | None) -> Scale | None:
+    """Make the scale of the flag --scale, if it was given.
+
+    Raises:
+        InputError: it does not rise.
+    """
+    try:
+        return None if ends is None else Scale(*ends, "given by --scale")
+    except ValueError as error:
+        raise InputError(f"--scale: {error}") from error
+
+
 class MapValues:
     """Counts the values of many maps, in [0, 1], so that their quantiles can be told in little memory."""
 

@@ -34,7 +34,7 @@ from filo.output import (
     write_pictures,
 )
 from filo.pictures import Picture, count_pixels
-from filo.plots import Scale
+from filo.plots import given_scale
 from filo.predictor import FiLo
 from filo.records import Record, write_record
 from filo.report import write_report
@@ -186,8 +186,7 @@ def require_any(inputs: Sequence[Input]) -> None:
 
 def load(args: argparse.Namespace) -> FiLo:
     """Load what the arguments name."""
-    if args.scale and args.scale[0] >= args.scale[1]:
-        raise InputError(f"--scale {args.scale[0]:g} {args.scale[1]:g}: wanted the lower value first")
+    scale = given_scale(args.scale)
     filo = FiLo.load(
         args.ckpt_path,
         clip_model=args.clip_model,
@@ -200,7 +199,7 @@ def load(args: argparse.Namespace) -> FiLo:
         device=args.device,
     )
     options.set_speed(args, filo.clip, filo.device)
-    filo.scale = Scale(*args.scale, "given by --scale") if args.scale else None
+    filo.scale = scale
     return filo
 
 

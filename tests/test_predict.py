@@ -229,7 +229,7 @@ def training_run(tmp_path):
 
 
 def falling_scale(tmp_path):
-    return {"scale": [0.5, 0.5]}, "wanted the lower value first"
+    return {"scale": [0.5, 0.5]}, "wanted two rising numbers"
 
 
 def a_file_for_a_folder(tmp_path):

@@ -8,8 +8,8 @@ import argparse
 from pathlib import Path
 
 from filo import options
-from filo.errors import InputError, exit_clearly
-from filo.plots import Scale
+from filo.errors import exit_clearly
+from filo.plots import given_scale
 from filo.report.page import write_report
 
 
@@ -31,21 +31,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    scale = read_scale(args.scale)
+    scale = given_scale(args.scale)
     for run in args.runs:
         print(f"report: {write_report(run, scale)}")
-
-
-def read_scale(ends: list[float] | None) -> Scale | None:
-    """Make the scale of `--scale`.
-
-    Raises:
-        InputError: it does not rise.
-    """
-    try:
-        return None if ends is None else Scale(*ends, "given by --scale")
-    except ValueError as error:
-        raise InputError(f"--scale: {error}") from error
 
 
 if __name__ == "__main__":
