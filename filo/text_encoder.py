@@ -17,12 +17,21 @@ class TextFeatures(NamedTuple):
 
     Shape:
         pair: (B, 2, D), [F_n, F_a]: the means of either side, L2-normalised
-        normal, abnormal: one (K, D) for each image, its texts one by one, L2-normalised
+        texts: one (M, D) for each image, its M texts one by one, normal ones first, L2-normalised
+        kinds: one (1 + K, M) for each image: 1 in row 0 for its normal texts, in row 1 + k for those of its
+            description k, otherwise 0
     """
 
     pair: Tensor
-    normal: list[Tensor]
-    abnormal: list[Tensor]
+    texts: list[Tensor]
+    kinds: list[Tensor]
+
+
+class _Texts(NamedTuple):
+    """The texts of a class at some positions, laid out: their tree, and their `TextFeatures.kinds`."""
+
+    tree: PromptTree
+    kinds: Tensor
 
 
 class TextEncoder:
@@ -30,7 +39,7 @@ class TextEncoder:
 
     def __init__(self, tower: TextTower, texts: Mapping[str, ClassTexts]) -> None:
         self.tower, self.texts = tower, dict(texts)
-        self._trees: dict[tuple, PromptTree] = {}  # by class, positions, length of what is learned, device
+        self._kept: dict[tuple, _Texts] = {}  # by class, positions, length of what is learned, device
 
     def texts_of(self, class_name: str) -> ClassTexts:
         """Give a class's texts.
@@ -58,9 +67,10 @@ class TextEncoder:
         if len(class_names) != len(image):
             raise ValueError(f"{len(image)} images but {len(class_names)} class names")
         positions = [()] * len(class_names) if positions is None else [tuple(each) for each in positions]
-        trees = [self._tree(*each, n_ctx) for each in zip(class_names, positions, strict=True)]
+        own = [self._lay_out(*each, n_ctx) for each in zip(class_names, positions, strict=True)]
+        trees, kinds = [each.tree for each in own], [each.kinds for each in own]
         pair = torch.empty(len(image), 2, image.shape[1], device=image.device)
-        sides: list[list[Tensor]] = [[image] * len(trees) for _ in range(2)]
+        texts: dict[int, Tensor] = {}
         for rows in group_by_size([len(tree) for tree in trees]):
             index = torch.tensor(rows, device=image.device)
             of_rows, features = self._encode(
@@ -68,20 +78,23 @@ class TextEncoder:
             )
             pair = pair.index_copy(0, index, of_rows.expand(len(rows), -1, -1))
             for row, each in zip(rows, features.expand(len(rows), -1, -1), strict=True):
-                for side in (0, 1):
-                    own = trees[row].leaf_sides == side
-                    sides[side][row] = each[: len(own)][own]
-        return TextFeatures(pair, *sides)
+                texts[row] = each[: len(trees[row].leaves)]
+        return TextFeatures(pair, [texts[row] for row in range(len(own))], kinds)
 
-    def _tree(self, class_name: str, positions: tuple[int, ...], n_ctx: int) -> PromptTree:
-        """Give the tree of a class's texts: side 0 the normal ones, 1 the abnormal ones at some positions."""
-        key = (class_name, positions, n_ctx, self.tower.positional_embedding.device)
-        if key not in self._trees:
+    def _lay_out(self, class_name: str, positions: tuple[int, ...], n_ctx: int) -> _Texts:
+        """Lay a class's texts out: side 0 the normal ones, 1 the abnormal ones at some positions."""
+        device = self.tower.positional_embedding.device
+        key = (class_name, positions, n_ctx, device)
+        if key not in self._kept:
             texts = self.texts_of(class_name)
             normal, abnormal = texts.normal, texts.abnormal_at(positions)
             sides = [0] * len(normal) + [1] * len(abnormal)
-            self._trees[key] = self.tower.grow([*normal, *abnormal], n_ctx, sides)
-        return self._trees[key]
+            tree = self.tower.grow([*normal, *abnormal], n_ctx, sides)
+            kind_of_each = torch.tensor(texts.kind_of_each(positions))
+            described = kind_of_each == torch.arange(len(texts.kinds))[:, None]  # a general one is of no kind
+            kinds = torch.block_diag(torch.ones(1, len(normal)), described.float())
+            self._kept[key] = _Texts(tree, kinds.to(device))
+        return self._kept[key]
 
     def _encode(self, trees: Sequence[PromptTree], ctx: Tensor | None) -> tuple[Tensor, Tensor]:
         """Encode each image's tree: per side normalise, average, normalise, (B, 2, D); and every text by
@@ -93,21 +106,10 @@ class TextEncoder:
         mean = member / member.sum(-1, keepdim=True) @ features
         return F.normalize(mean, dim=-1), features
 
-    def similarities(
-        self,
-        image: Tensor,
-        text: TextFeatures,
-        class_names: Sequence[str],
-        positions: Sequence[Sequence[int]],
-    ) -> tuple[Tensor, ...]:
-        """Compare each image's unit feature (B, D) with the mean of its normal texts, then with that of each
-        description's texts: (1 + K,) cosines for each image (the paper's figure 4).
-        """
-        found = []
-        for i, (name, of_image) in enumerate(zip(class_names, positions, strict=True)):
-            texts = self.texts_of(name)
-            kind = torch.tensor(texts.kind_of_each(of_image), device=image.device)
-            groups = [text.normal[i], *(text.abnormal[i][kind == k] for k in range(len(texts.kinds)))]
-            means = F.normalize(torch.stack([group.mean(0) for group in groups]), dim=-1)
-            found.append(means @ image[i])
-        return tuple(found)
+
+def similarities(image: Tensor, text: TextFeatures) -> tuple[Tensor, ...]:
+    """Compare each image's unit feature (B, D) with the mean of its normal texts, then with that of each
+    description's texts: (1 + K,) cosines for each image (the paper's figure 4).
+    """
+    each = zip(image, text.texts, text.kinds, strict=True)
+    return tuple(F.normalize(kinds @ texts, dim=-1) @ own for own, texts, kinds in each)

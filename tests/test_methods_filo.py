@@ -22,7 +22,7 @@ from filo.methods.filo_config import (
     part_of_state,
     preset_name,
 )
-from filo.prompts import ClassTexts, PromptBook
+from filo.prompts import PromptBook
 
 OFFICIAL, PAPER = (replace(PRESETS[name], features_list=(1, 2, 4), n_ctx=3) for name in ("official", "paper"))
 CLASSES = ["nut", "pasta", "nut", "candle"]
@@ -180,11 +180,12 @@ def test_a_position_uses_its_own_texts_only(build, book, images, position):
     whole = book.texts(["candle"], "official", True)["candle"]
     own = tuple(text for text in whole.abnormal if text.endswith(f" at {whole.positions[position]}."))
     assert len(own) * 9 == len(whole.abnormal)
-    narrow = {"candle": ClassTexts(whole.normal, own, whole.positions[position : position + 1])}
+    narrow = {"candle": replace(whole, abnormal=own, positions=whole.positions[position : position + 1])}
     found = build(OFFICIAL).predict(images[:1], ["candle"], [[position]])
     expected = build(OFFICIAL, narrow).predict(images[:1], ["candle"])
     torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.maps, expected.maps, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.similarities, expected.similarities, atol=1e-5, rtol=0)
     anywhere = build(OFFICIAL).predict(images[:1], ["candle"])
     assert (found.maps - anywhere.maps).abs().max() > 1e-4
 

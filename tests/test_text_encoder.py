@@ -87,3 +87,17 @@ def test_the_position_is_the_one_given_or_where_the_map_peaks(build, image):
     found = model.predict(image, ["nut"])
     row, column = divmod(found.maps[0].argmax().item(), 56)
     assert found.positions == (3 * (3 * row // 56) + 3 * column // 56,)
+
+
+def test_every_text_belongs_to_what_is_normal_to_one_description_or_to_none(build, image):
+    model = build(classes=("nut", "bolt"))
+    unit = F.normalize(model.image_features(image).image, dim=-1).repeat(2, 1)
+    ctx = torch.stack([model.normal_prompt(unit), model.abnormal_prompt(unit)], dim=1)
+    found = model.encoder.encode(unit, ["nut", "bolt"], [[4, 1], []], ctx.shape[2], ctx)
+    normal, nut, general = [1] + 3 * [0], [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], 4 * [0]
+    at_one_position = [*nut, *5 * [general]]  # templates.json: one described state, five general ones
+    assert found.kinds[0].T.tolist() == [*7 * [normal], *2 * at_one_position]
+    assert found.kinds[1].tolist() == [7 * [1] + 5 * 9 * [0]]
+    assert [len(texts) for texts in found.texts] == [7 + 2 * 8, 7 + 5 * 9]
+    means = [kinds @ texts for kinds, texts in zip(found.kinds, found.texts, strict=True)]
+    assert all(torch.allclose(F.normalize(m[0], dim=0), p[0]) for m, p in zip(means, found.pair, strict=True))

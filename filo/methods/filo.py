@@ -17,7 +17,7 @@ from filo.losses import dice_loss, focal_loss, squared_dice_loss
 from filo.methods.filo_config import FiLoConfig
 from filo.mmci import MultiShapeConv, MultiShapeHeads, to_grid
 from filo.prompts import ClassTexts, LearnablePrompt
-from filo.text_encoder import TextEncoder, TextFeatures
+from filo.text_encoder import TextEncoder, TextFeatures, similarities
 
 MAP_SCALE = 100.0  # temperature of the maps, CLIP's own
 TEMPERATURE = 0.07  # of the global similarities
@@ -229,13 +229,12 @@ class FiLoModel(nn.Module):
         peaks = maps if rules.peak_before_weighting else weighted
         scores = self.image_scores(image, text.pair, peaks)
         positions = [()] * len(class_names) if positions is None else positions
-        similarities = self.encoder.similarities(image, text, class_names, positions)
         peaks_at = weighted.flatten(1).argmax(1).tolist()
         cells = [
             named[0] if len(named) == 1 else cell_of(pixel, side)
             for named, pixel in zip(positions, peaks_at, strict=True)
         ]
-        return Prediction(scores, weighted, similarities, tuple(cells))
+        return Prediction(scores, weighted, similarities(image, text), tuple(cells))
 
     # training
 
