@@ -112,10 +112,10 @@ def main() -> None:
 
     started = time.perf_counter()
     workers = options.count_workers(args, device.type)
-    curves, pictures = {} if args.report else None, bool(args.report or args.calibrate)
+    pictures = bool(args.report or args.calibrate)
     recorder = Recorder(folder, meta.root, texts, config.boxes, boxes, pictures)
     results = evaluate(
-        model, dataset, args.batch_size, device, workers, boxes, args.eval_size, recorder, curves
+        model, dataset, args.batch_size, device, workers, boxes, args.eval_size, recorder, args.report
     )
     seconds = time.perf_counter() - started
 
@@ -135,7 +135,7 @@ def main() -> None:
     record |= find_thresholds(args.ckpt_path, record["scoring"], bool(args.calibrate))
     write_json(folder / "results.json", record)
     if args.report:
-        write_json(folder / "curves.json", curves)
+        write_json(folder / "curves.json", {result.class_name: result.curves for result in results})
         print(f"report: {write_report(folder)}")
 
 

@@ -25,13 +25,16 @@ from filo.metrics import COLUMNS, class_metrics, mean_metrics
 
 @dataclass
 class ClassResult:
-    """Metrics of one class in [0, 1], None where undefined, and why."""
+    """Metrics of one class in [0, 1], None where undefined, and why; its curves as `class_curves` gives them,
+    None unless they are wanted.
+    """
 
     class_name: str
     normal: int
     anomalous: int
     metrics: dict[str, float | None]
     notes: list[str]
+    curves: dict | None = None
 
 
 class Outcome(NamedTuple):
@@ -78,14 +81,13 @@ def evaluate(
     boxes: Mapping[Entry, Boxes] | None = None,
     eval_size: int | None = None,
     observe: Callable[[int, Entry, Outcome], None] | None = None,
-    curves: dict[str, dict] | None = None,
+    with_curves: bool = False,
 ) -> list[ClassResult]:
     """Score every class; a class's maps are dropped as soon as its last image is done.
 
     `boxes` are those a detector found in every image; None without a detector. With `eval_size` maps and
     masks are brought to that side before they are compared, which takes less time and memory and changes the
-    numbers. `observe` is told of every image, with its number in the dataset; `curves` is filled class by
-    class as `class_curves` has it.
+    numbers. `observe` is told of every image, with its number in the dataset.
 
     Raises:
         InputError: an image cannot be read, or the method gives a value that is not finite.
@@ -110,10 +112,7 @@ def evaluate(
                     observe(index, entry, outcome)
                 index += 1
                 if collected[name].is_complete:
-                    seen = collected.pop(name)
-                    if curves is not None:
-                        curves[name] = class_curves(seen.scores, seen.labels, *seen.pixels)
-                    results[name] = _score(name, seen)
+                    results[name] = _score(name, collected.pop(name), with_curves)
             bar.update(len(batch.entries))
     return [results[name] for name in dataset.meta.classes]
 
@@ -139,10 +138,11 @@ def _resize(values: Tensor, side: int) -> Tensor:
     return F.interpolate(values.float()[None, None], (side, side), mode="area")[0, 0]
 
 
-def _score(name: str, seen: _Collected) -> ClassResult:
+def _score(name: str, seen: _Collected, with_curves: bool) -> ClassResult:
     metrics = class_metrics(seen.scores, seen.labels, *seen.pixels)
+    curves = class_curves(seen.scores, seen.labels, *seen.pixels) if with_curves else None
     normal, anomalous = int((~seen.labels).sum()), int(seen.labels.sum())
-    return ClassResult(name, normal, anomalous, metrics, _explain(name, seen, metrics))
+    return ClassResult(name, normal, anomalous, metrics, _explain(name, seen, metrics), curves)
 
 
 def _explain(name: str, seen: _Collected, metrics: dict[str, float | None]) -> list[str]:
