@@ -29,9 +29,9 @@ from filo.meta import Meta, read_meta
 from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import ABLATIONS, FiLoConfig, ablate, part_of_state, preset_name
 from filo.metrics import mean_metrics
-from filo.recorder import Recorder, refuse_other_run
-from filo.records import clear
+from filo.recorder import Recorder
 from filo.report import write_report
+from filo.run_folder import TEST, clear, require_free
 from filo.trained_clip import load_trained_clip
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     texts = options.read_texts(args, meta.classes, config)
     warn_if_seen(args, checkpoint, meta)
     folder = args.save_path or args.ckpt_path.parent / f"test_on_{args.dataset}"
-    refuse_other_run(folder)
+    require_free(folder, TEST)
     write_json(folder / "args.json", plain(vars(args)))  # first, so that hours are not lost on a bad folder
     clip = load_trained_clip(
         args.ckpt_path, checkpoint, args.clip_model, args.clip_pretrained, args.image_size, device
@@ -104,7 +104,7 @@ def main() -> None:
     if clip.image_size != (trained := checkpoint.clip["image_size"]):
         print(f"note: tested at {clip.image_size} pixels, trained at {trained}", file=sys.stderr)
     boxes, detector = localise(args, meta, texts, config.boxes, clip.image_size, device)
-    clear(folder)
+    clear(folder, TEST)
     dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std)
     model = FiLoModel(clip, config, texts)
     model.load_trained_state(part_of_state(checkpoint.state, checkpoint.config, config))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from filo import logs, options
+from filo import logs, options, run_folder
 from filo.checkpoint import epoch_path, save_checkpoint
 from filo.clip.load import load_clip
 from filo.clip.vision import ImageFeatures
@@ -93,12 +93,12 @@ class Stage:
 def main() -> None:
     args = parse_args()
     device = logs.pick_device(args.device)
-    logs.refuse_other_run(args.save_path, args.overwrite)
+    run_folder.require_free(args.save_path, run_folder.TRAINING, args.overwrite)
     torch.manual_seed(args.seed)
     model, dataset = build(args, device)
     features = open_features(model, dataset, args.cache_features, args.cache_precision)
     log = TrainingLog(args.save_path, args.tensorboard)
-    logs.start_run(args.save_path, logs.plain(vars(args)))  # from here on an older run is gone
+    run_folder.start_run(args.save_path, run_folder.TRAINING, logs.plain(vars(args)))  # an older one goes
     epochs = (args.epoch, args.adapter_epoch)
     logs.announce(args.save_path, len(dataset), epochs, args.keep, model.trained_state())
     provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256}

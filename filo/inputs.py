@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filo.files import readable
-from filo.records import FOLDER, LINES
+from filo.run_folder import HEATMAPS, LINES, SMALL
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
-HEATMAPS = "heatmaps"  # the folder of a run that holds them
 MOST_PIXELS = 100_000_000  # of the images of one batch together: 400 MB
 
 
@@ -116,7 +115,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, Path, str]]:
 
 def _is_drawn(folder: Path) -> bool:
     """Tell whether a run keeps its small pictures or its heatmaps there."""
-    return folder.name in (FOLDER, HEATMAPS) and (folder.parent / LINES).exists()
+    return folder.name in (SMALL, HEATMAPS) and (folder.parent / LINES).exists()
 
 
 def _is_image(path: Path) -> bool:

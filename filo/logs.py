@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from filo.errors import InputError
-from filo.files import write_json
 
 PACKAGES = (
     "torch",
@@ -26,14 +25,6 @@ PACKAGES = (
     "transformers",
     "pillow",
     "safetensors",
-)
-RUN_FILES = (
-    "args.json",
-    "log.jsonl",
-    "loss.png",
-    "tensorboard/events.*",
-    "stage?_epoch_*.safetensors",
-    "filo.safetensors",
 )
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -113,36 +104,6 @@ def _peak_rss() -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def refuse_other_run(folder: Path, overwrite: bool) -> None:
-    """Raise `InputError` if the folder holds what another run finished and `overwrite` is off."""
-    old = _files_of_a_run(folder)
-    if any(path.name != "args.json" for path in old) and not overwrite:  # that alone: nothing was finished
-        raise InputError(
-            f"{folder} holds another run ({old[-1].name}): choose another --save_path, or add --overwrite to "
-            "throw that run away"
-        )
-
-
-def start_run(folder: Path, arguments: dict) -> None:
-    """Make a training run's folder, without what an earlier run left in it, and write `args.json`.
-
-    Raises:
-        InputError: the folder cannot be written to.
-    """
-    try:
-        for path in _files_of_a_run(folder):
-            path.unlink()
-    except OSError as error:
-        raise InputError(
-            f"cannot clear {folder}: {error.strerror or error}; choose another folder"
-        ) from error
-    write_json(folder / "args.json", arguments)
-
-
-def _files_of_a_run(folder: Path) -> list[Path]:
-    return [path for pattern in RUN_FILES for path in sorted(folder.glob(pattern))]
 
 
 def announce(

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -12,12 +11,12 @@ from PIL import Image
 
 from filo.errors import InputError
 from filo.files import append_text, readable, write_atomically
-from filo.inputs import HEATMAPS, Input
+from filo.inputs import Input
 from filo.plots import overlay, with_bar
-from filo.records import FOLDER, LINES, Record, clear, fit, write_small
+from filo.records import Record, fit, write_small
 from filo.result import Result
+from filo.run_folder import HEATMAPS, SMALL, TABLE
 
-TABLE = "predictions.csv"
 COLUMNS = (
     "image",
     "class",
@@ -32,104 +31,18 @@ COLUMNS = (
     "heatmap",
 )
 LONGEST = 150  # bytes of a heatmap's name; file systems take 255
-# files by which a run is known, and what stands in each
-MARKS = {
-    LINES: "class_name",
-    "results.json": "arguments",
-    "predict.json": "arguments",
-    "args.json": "ckpt_path",
-}
-WRITTEN = (*MARKS, TABLE, "report.html", FOLDER, HEATMAPS)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet takes a cell that starts so for a program
 
 
-def require_free(folder: Path, overwrite: bool, inputs: Sequence[Input]) -> None:
-    """Raise `InputError` if another run's files are in the folder, unless they may be overwritten, which
-    those of training, what is no run's, and the images that are asked for never may.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder by --out")
-    if (folder / "log.jsonl").exists():
-        raise InputError(f"{folder} holds a training run: choose another --out")
-    _require_elsewhere(folder, inputs)
-    run = _find_run(folder)
-    if run and not overwrite:
-        raise InputError(
-            f"{folder} holds another run ({run}): choose another --out, or add --overwrite to throw that run "
-            "away"
-        )
-    other = None if run else next((folder / name for name in WRITTEN if _is_taken(folder / name)), None)
-    if other:
-        raise InputError(
-            f"{other} is there and of no run, so it is not overwritten: choose another --out, or move it away"
-        )
-
-
-def _require_elsewhere(folder: Path, inputs: Sequence[Input]) -> None:
-    drawn = [os.path.realpath(folder / name) for name in (FOLDER, HEATMAPS)]
+def require_elsewhere(run: Path, inputs: Sequence[Input]) -> None:
+    """Raise `InputError` if an image that is asked for lies where the run will put its pictures."""
+    drawn = [os.path.realpath(run / name) for name in (SMALL, HEATMAPS)]
     for each in inputs:
         real = Path(os.path.realpath(each.path))
         if not each.error and any(real.is_relative_to(path) for path in drawn):
             raise InputError(
                 f"{readable(each.path)} lies where the run puts its pictures: choose another --out"
             )
-
-
-def _find_run(folder: Path) -> str | None:
-    """Name the file by which a run of test.py or filo.predict is known; None if there is none."""
-    return next((name for name, key in MARKS.items() if _has_key(folder / name, key)), None)
-
-
-def _has_key(path: Path, key: str) -> bool:
-    try:
-        with path.open(encoding="utf-8") as file:
-            content = json.loads(file.readline() if path.suffix == ".jsonl" else file.read())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and key in content
-
-
-def _is_taken(path: Path) -> bool:
-    return any(path.iterdir()) if path.is_dir() else os.path.lexists(path)
-
-
-def empty(folder: Path, heatmaps: Sequence[str]) -> None:
-    """Remove what an earlier run left, and nothing where there was none; `heatmaps` will be written.
-
-    Raises:
-        InputError: that is not possible, or one of the heatmaps is there and of no run. Nothing is removed
-            in the second case.
-    """
-    if not _find_run(folder):
-        return
-    old = _list_heatmaps(folder)
-    other = next((n for n in heatmaps if n not in old and os.path.lexists(folder / HEATMAPS / n)), None)
-    if other:
-        raise InputError(
-            f"{folder / HEATMAPS / other} is of no run, so it is not overwritten: choose another --out, or "
-            "move it away"
-        )
-    try:
-        for path in [*(folder / HEATMAPS / name for name in old), folder / TABLE, folder / "predict.json"]:
-            path.unlink(missing_ok=True)
-        clear(folder)
-    except OSError as error:
-        raise InputError(f"cannot clear {folder}: {error.strerror or error}; choose another --out") from error
-
-
-def _list_heatmaps(folder: Path) -> set[str]:
-    """Give the names of the heatmaps that a run's records list; a line that is damaged lists none."""
-    names = set()
-    path = folder / LINES
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    for line in text.split("\n"):
-        try:
-            path = Path(json.loads(line)["heatmap"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
-        if path.parent == Path(HEATMAPS) and path.suffix == ".jpg":
-            names.add(path.name)
-    return names
 
 
 def name_heatmaps(inputs: Sequence[Input]) -> list[str]:

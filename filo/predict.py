@@ -21,15 +21,14 @@ from tqdm import tqdm
 from filo import options
 from filo.errors import ImageError, InputError, exit_clearly
 from filo.files import readable, sha256_of, write_json
-from filo.inputs import HEATMAPS, Input, batches, find_images
+from filo.inputs import Input, batches, find_images
 from filo.localise import choose_detector
 from filo.logs import describe_environment, peak_memory, plain
 from filo.methods.filo_config import preset_name
 from filo.output import (
     append_rows,
-    empty,
     name_heatmaps,
-    require_free,
+    require_elsewhere,
     to_record,
     write_pictures,
 )
@@ -39,6 +38,7 @@ from filo.predictor import FiLo
 from filo.records import Record, write_record
 from filo.report import write_report
 from filo.result import Result
+from filo.run_folder import HEATMAPS, PREDICTION, require_free, start_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -94,13 +94,13 @@ def main() -> int:
     args = parse_args()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large has its own line
     inputs = choose_images(args)
-    require_free(args.out, args.overwrite, inputs)
+    require_free(args.out, PREDICTION, args.overwrite)
+    require_elsewhere(args.out, inputs)
     filo = load(args)
     inputs = by_class(filo, inputs, args.class_from_folder)
     require_any(inputs)
     say_what_is_undecided(filo)
-    empty(args.out, [] if args.no_heatmaps else name_heatmaps(inputs))
-    write_json(args.out / "args.json", arguments(args))
+    start_run(args.out, PREDICTION, arguments(args), [] if args.no_heatmaps else name_heatmaps(inputs))
 
     started = time.perf_counter()
     failed = run(args, filo, inputs)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from filo.errors import InputError
 from filo.evaluate import Outcome
 from filo.files import readable
 from filo.grounding.boxes import Boxes, BoxRules
@@ -13,13 +12,6 @@ from filo.meta import Entry
 from filo.prompts import ClassTexts
 from filo.records import Record, describe_boxes, rank_kinds, write_record, write_small
 from filo.transforms import image_size, open_image, open_mask
-
-
-def refuse_other_run(run: Path) -> None:
-    """Raise `InputError` if the folder holds a run of another command, which an evaluation would spoil."""
-    for name, command in (("predict.json", "filo.predict"), ("log.jsonl", "train.py")):
-        if (run / name).exists():
-            raise InputError(f"{run} holds a run of {command} ({name}): choose another --save_path")
 
 
 class Recorder:

@@ -8,7 +8,6 @@ RUN/small/000012_mask.png where a mask is known, in the small image's size
 
 import io
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,10 +19,8 @@ from filo.errors import InputError
 from filo.files import append_line, write_atomically
 from filo.grounding.boxes import Boxes, BoxRules, counts, to_corners
 from filo.prompts import ClassTexts
+from filo.run_folder import LINES, SMALL
 
-LINES = "predictions.jsonl"
-FOLDER = "small"
-SMALL = r"\d{6,}(\.jpg|_map\.png|_mask\.png)"  # names of `small_path`
 IMAGE_SIDE, MAP_SIDE = 256, 128
 LEVELS = 65535
 
@@ -105,19 +102,6 @@ def write_record(run: Path, record: Record, heatmap: str = "") -> None:
     append_line(run / LINES, asdict(record) | {"is_anomalous": record.is_anomalous} | drawn)
 
 
-def clear(run: Path) -> None:
-    """Remove what an earlier evaluation or prediction left in the folder, so that nothing old is taken for
-    new. Where there are no records, pictures and predictions are somebody else's and stay.
-    """
-    names = ["table.md", "results.json", "curves.json", "report.html"]
-    pictures = []
-    if (run / LINES).is_file():
-        pictures = [path for path in (run / FOLDER).glob("*") if re.fullmatch(SMALL, path.name, re.ASCII)]
-        names += ["predictions.csv", "predict.json", LINES]  # which is the last, so that this can be repeated
-    for path in [*pictures, *(run / name for name in names)]:
-        path.unlink(missing_ok=True)
-
-
 def read_records(run: Path) -> list[Record]:
     """Read all records of a run, in order.
 
@@ -157,7 +141,7 @@ class Small:
 
 def small_path(run: Path, index: int, what: str = "") -> Path:
     """Where the small image is kept, or its `map` or `mask`."""
-    return run / FOLDER / (f"{index:06d}_{what}.png" if what else f"{index:06d}.jpg")
+    return run / SMALL / (f"{index:06d}_{what}.png" if what else f"{index:06d}.jpg")
 
 
 def write_small(

@@ -465,11 +465,34 @@ def test_a_test_keeps_thresholds_beside_the_checkpoint(test_flags, trained, tmp_
     assert "filo.decisions.json, chosen on these very images" in page and "best F1" not in page
 
 
-def test_a_folder_with_a_run_of_another_command_is_not_tested_into(test_flags, tmp_path, monkeypatch, capfd):
-    (tmp_path / "predict.json").write_text("{}")
-    status, _, err = run(monkeypatch, capfd, "test.py", *flags(**test_flags | {"save_path": tmp_path}))
-    assert status == 2 and "holds a run of filo.predict" in err and err.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["predict.json"]
+@pytest.mark.parametrize(
+    ("name", "content", "pattern"),
+    [
+        ("predict.json", '{"arguments": {}}', "holds a run of filo.predict"),
+        ("log.jsonl", "", "holds a run of train.py"),
+        ("predict.json", "{}", "of no run, so it is not overwritten: choose another --save_path"),
+        ("report.html", "mine", "of no run, so it is not overwritten"),
+        ("curves.json", "{}", "of no run, so it is not overwritten"),
+    ],
+)
+def test_nothing_is_tested_into_a_folder_with_something_else(
+    name, content, pattern, test_flags, tmp_path, monkeypatch, capfd
+):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    one_line(run(monkeypatch, capfd, "test.py", *flags(**test_flags, report=True)), pattern)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {name: content}
+
+
+def test_an_earlier_test_makes_room_for_the_next(test_flags, tmp_path, monkeypatch, capfd):
+    assert run(monkeypatch, capfd, "test.py", *flags(**test_flags, report=True))[0] == 0
+    folder, mine = test_flags["save_path"], ("notes.txt", "small/mine.jpg")
+    for name in mine:
+        (folder / name).write_text("mine")
+    assert run(monkeypatch, capfd, "test.py", *flags(**test_flags))[0] == 0
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"args.json", "table.md", "results.json", "predictions.jsonl", *mine}
 
 
 def test_tensorboard_is_named_where_it_is_missing(train_flags, tmp_path, monkeypatch, capfd):

@@ -9,14 +9,7 @@ import pytest
 import torch
 
 from filo.errors import InputError
-from filo.logs import (
-    describe_environment,
-    peak_memory,
-    pick_device,
-    plain,
-    refuse_other_run,
-    start_run,
-)
+from filo.logs import describe_environment, peak_memory, pick_device, plain
 
 
 def test_the_environment_names_versions_and_hardware():
@@ -35,19 +28,6 @@ def test_peak_memory_grows_by_what_is_touched():
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert 0.3 < float(done.stdout) < 0.5
     assert "cuda_gb" not in peak_memory(torch.device("cpu"))
-
-
-def test_starting_a_run_removes_only_what_runs_write(tmp_path):
-    names = ["args.json", "log.jsonl", "stage1_epoch_01.safetensors", "filo.safetensors", "notes.txt"]
-    for name in names:
-        (tmp_path / name).write_text("old")
-    with pytest.raises(InputError, match="holds another run"):
-        refuse_other_run(tmp_path, overwrite=False)
-    refuse_other_run(tmp_path, overwrite=True)
-    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(names, "old")
-    start_run(tmp_path, {"seed": 1})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["args.json", "notes.txt"]
-    assert json.loads((tmp_path / "args.json").read_text()) == {"seed": 1}
 
 
 def test_arguments_become_plain():

@@ -225,7 +225,7 @@ def other_run(tmp_path):
 def training_run(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "log.jsonl").touch()
-    return {"overwrite": True}, "holds a training run"
+    return {"overwrite": True}, r"holds a run of train\.py \(log\.jsonl\): choose another --out"
 
 
 def falling_scale(tmp_path):
@@ -315,7 +315,7 @@ def test_overwriting_keeps_pictures_that_the_run_does_not_list(predict, tmp_path
     assert predict(tmp_path / "parts", overwrite=True).status == 0
     noise(tmp_path / "parts" / "b.png")
     before = contents(tmp_path / "out")
-    one_line(predict(tmp_path / "parts", overwrite=True), r"heatmaps/b\.jpg is of no run")
+    one_line(predict(tmp_path / "parts", overwrite=True), r"heatmaps/b\.jpg is there and of no run")
     assert contents(tmp_path / "out") == before and set(mine) <= before.keys()
 
 

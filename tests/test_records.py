@@ -11,7 +11,6 @@ from filo.grounding.boxes import PRESETS, Boxes
 from filo.prompts import ClassTexts
 from filo.records import (
     Record,
-    clear,
     describe_boxes,
     fit,
     rank_kinds,
@@ -135,31 +134,6 @@ def test_what_is_missing_or_damaged_is_no_picture(tmp_path):
     path = small_path(tmp_path, 0, "map")
     path.write_bytes(path.read_bytes()[:40])
     assert read_small(tmp_path, 0) is None
-
-
-def test_clearing_takes_what_a_run_wrote_and_nothing_else(tmp_path):
-    write_record(tmp_path, record(0))
-    write_small(tmp_path, 0, Image.new("RGB", (8, 8)), np.zeros((8, 8)))
-    for name in ("results.json", "report.html", "predictions.csv", "predict.json", *MINE):
-        (tmp_path / name).write_text("x")
-    clear(tmp_path)
-    assert files(tmp_path) == set(MINE)
-
-
-MINE = ("mine.txt", "small/mine.png", "small/2024.jpg", "small/20240131_cat.jpg", "small/000001.png")
-
-
-def files(folder):
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_where_there_are_no_records_pictures_and_predictions_are_somebody_else_s(tmp_path):
-    mine = {"small/000001.jpg", "small/000001_map.png", "predictions.csv", "predict.json"}
-    (tmp_path / "small").mkdir()
-    for name in (*mine, "table.md", "results.json", "curves.json", "report.html"):
-        (tmp_path / name).write_text("x")
-    clear(tmp_path)
-    assert files(tmp_path) == mine
 
 
 def test_a_line_says_the_decision_and_where_the_heatmap_is(tmp_path):
