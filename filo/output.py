@@ -7,13 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from filo.errors import InputError
 from filo.files import append_text, readable, write_atomically
 from filo.inputs import Input
-from filo.plots import overlay, with_bar
-from filo.records import Record, fit, write_small
+from filo.records import Record, write_small
 from filo.result import Result
 from filo.run_folder import HEATMAPS, SMALL, TABLE
 
@@ -63,8 +60,10 @@ def name_heatmaps(inputs: Sequence[Input]) -> list[str]:
     return names
 
 
-def to_record(index: int, asked: Input, answer: Result | str) -> Record:
-    """Give what is written down about an image; an answer in words says why there is none."""
+def to_record(index: int, asked: Input, answer: Result | str, heatmap: str = "") -> Record:
+    """Give what is written down about an image, of which `heatmap` will be drawn in the run's folder of
+    heatmaps, if any; an answer in words says why there is none.
+    """
     image = readable(asked.path)
     if isinstance(answer, str):
         return Record(index, image, asked.class_name, error=answer)
@@ -79,33 +78,24 @@ def to_record(index: int, asked: Input, answer: Result | str) -> Record:
         kinds=answer.kinds,
         boxes=answer.boxes,
         threshold=answer.threshold,
+        heatmap=f"{HEATMAPS}/{heatmap}" if heatmap else "",
     )
 
 
-def write_pictures(run: Path, index: int, result: Result, name: str, longest_side: int) -> None:
-    """Keep an image and its map in small, and draw its heatmap in its own size or smaller; none for 0.
+def write_pictures(run: Path, record: Record, result: Result, longest_side: int) -> None:
+    """Keep an image and its map in small, and draw the heatmap that its record names.
 
     Raises:
         InputError: the disk is full.
     """
-    image = result.picture.open()
-    write_small(run, index, image, result.square_map)
-    if longest_side:
-        size = fit(image.size, longest_side)
-        image = image if size == image.size else image.resize(size, reducing_gap=2.0)
+    write_small(run, record.index, result.picture.open(), result.square_map)
+    if record.heatmap:
         content = io.BytesIO()
-        _draw(image, result).save(content, "JPEG", quality=90)
-        write_atomically(run / HEATMAPS / name, lambda temporary: temporary.write_bytes(content.getvalue()))
+        result.heatmap(longest_side).save(content, "JPEG", quality=90)
+        write_atomically(run / record.heatmap, lambda temporary: temporary.write_bytes(content.getvalue()))
 
 
-def _draw(image: Image.Image, result: Result) -> Image.Image:
-    factor = image.width / result.size[0]
-    boxes = [box | {"corners": [corner * factor for corner in box["corners"]]} for box in result.boxes]
-    drawn = overlay(image, result.square_map, result.scale, boxes=boxes, caption=result.verdict)
-    return with_bar(drawn, result.scale)
-
-
-def append_rows(run: Path, records: Sequence[Record], heatmaps: Sequence[str]) -> None:
+def append_rows(run: Path, records: Sequence[Record]) -> None:
     """Append a row for each image to the table, which begins with its head.
 
     Raises:
@@ -115,19 +105,18 @@ def append_rows(run: Path, records: Sequence[Record], heatmaps: Sequence[str]) -
     writer = csv.writer(text, lineterminator="\n")
     if not (run / TABLE).exists():
         writer.writerow(COLUMNS)
-    for record, name in zip(records, heatmaps, strict=True):
-        is_drawn = (run / HEATMAPS / name).exists() and not record.error
-        writer.writerow(map(_cell, _row(record, f"{HEATMAPS}/{name}" if is_drawn else "")))
+    for record in records:
+        writer.writerow(map(_cell, _row(record)))
     append_text(run / TABLE, text.getvalue())
 
 
-def _row(record: Record, heatmap: str) -> tuple:
+def _row(record: Record) -> tuple:
     if record.error:
         return record.image, record.class_name, *[None] * 7, record.error, None
     decision = {None: None, True: "anomalous", False: "normal"}[record.is_anomalous]
     kind = record.kinds[0] if record.kinds else (None, None)
     said = (record.score, record.threshold, decision, record.position, *kind, len(record.boxes))
-    return record.image, record.class_name, *said, None, heatmap
+    return record.image, record.class_name, *said, None, record.heatmap
 
 
 def _cell(value: object) -> object:

@@ -38,7 +38,7 @@ from filo.predictor import FiLo
 from filo.records import Record, write_record
 from filo.report import write_report
 from filo.result import Result
-from filo.run_folder import HEATMAPS, PREDICTION, require_free, start_run
+from filo.run_folder import PREDICTION, require_free, start_run
 
 
 def parse_args() -> argparse.Namespace:
@@ -210,16 +210,14 @@ def run(args: argparse.Namespace, filo: FiLo, inputs: Sequence[Input]) -> list[R
         for batch in batches(inputs, args.batch_size, count_pixels):
             of_batch, records = [inputs[i] for i in batch], []
             for i, answer in zip(batch, look(filo, of_batch), strict=True):
-                records.append(to_record(i, inputs[i], answer))
-                is_drawn = isinstance(answer, Result) and not args.no_heatmaps
-                heatmap = f"{HEATMAPS}/{names[i]}" if is_drawn else ""
-                write_record(args.out, records[-1], heatmap)  # first, so that no picture is left unlisted
+                records.append(to_record(i, inputs[i], answer, "" if args.no_heatmaps else names[i]))
+                write_record(args.out, records[-1])  # first, so that no picture is left unlisted
                 if isinstance(answer, Result):
-                    write_pictures(args.out, i, answer, names[i], args.heatmap_side if is_drawn else 0)
+                    write_pictures(args.out, records[-1], answer, args.heatmap_side)
                     answer.picture.close()
                 said = answer.verdict if isinstance(answer, Result) else "failed"
                 tqdm.write(f"{records[-1].image}: {said}", file=sys.stdout)
-            append_rows(args.out, records, [names[i] for i in batch])
+            append_rows(args.out, records)
             failed += [record for record in records if record.error]
             bar.update(len(batch))
     return failed

@@ -43,6 +43,7 @@ class Record:
         label, kind, has_mask: what the dataset says, None, "" and False where there is none
         threshold: at which a score is anomalous; None where nobody calibrated it
         is_anomalous: the decision; None without a threshold
+        heatmap: its file, relative to the run; "" where none was drawn
         error: why there is nothing else to say, "" if there is
     """
 
@@ -59,6 +60,7 @@ class Record:
     kind: str = ""
     has_mask: bool = False
     threshold: float | None = None
+    heatmap: str = ""
     error: str = ""
 
     @property
@@ -92,14 +94,13 @@ def _rounded(value: float) -> float:
     return round(float(value), 6)
 
 
-def write_record(run: Path, record: Record, heatmap: str = "") -> None:
-    """Append a record to the run, with its decision and the path of its heatmap in the run, if it has one.
+def write_record(run: Path, record: Record) -> None:
+    """Append a record to the run, with its decision.
 
     Raises:
         InputError: the disk is full.
     """
-    drawn = {"heatmap": heatmap} if heatmap else {}
-    append_line(run / LINES, asdict(record) | {"is_anomalous": record.is_anomalous} | drawn)
+    append_line(run / LINES, asdict(record) | {"is_anomalous": record.is_anomalous})
 
 
 def read_records(run: Path) -> list[Record]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from filo.pictures import Picture
 from filo.plots import Scale, overlay, with_bar
+from filo.records import fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +65,16 @@ class Result:
         kind = f"most like {self.kinds[0][0]}, " if self.kinds else ""
         return f"score {self.score:.4f}{decision}: {kind}at {self.position}"
 
-    def heatmap(self) -> Image.Image:
-        """Draw the map and the boxes over the image, with the scale beside it."""
-        return with_bar(
-            overlay(self.picture.open(), self.square_map, self.scale, boxes=self.boxes), self.scale
-        )
+    def heatmap(self, longest_side: int | None = None, with_verdict: bool = True) -> Image.Image:
+        """Draw the map and the boxes over the image, with the scale beside it and the verdict below.
+
+        The image is shrunk to `longest_side` pixels where it is larger; by default it keeps its size.
+        """
+        image = self.picture.open()
+        size = fit(image.size, longest_side or max(image.size))
+        image = image if size == image.size else image.resize(size, reducing_gap=2.0)
+        factor = size[0] / self.size[0]
+        boxes = [box | {"corners": [corner * factor for corner in box["corners"]]} for box in self.boxes]
+        caption = self.verdict if with_verdict else ""
+        drawn = overlay(image, self.square_map, self.scale, boxes=boxes, caption=caption)
+        return with_bar(drawn, self.scale)

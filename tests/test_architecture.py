@@ -57,10 +57,10 @@ ALLOWED = {
     },
     "filo.naming": {"filo.methods", "filo.prompts"},
     "filo.pictures": {"filo.transforms"},
-    "filo.result": {"filo.pictures", "filo.plots"},
+    "filo.result": {"filo.pictures", "filo.plots", "filo.records"},
     "filo.decisions": {"filo.methods", "filo.plots", "filo.prompts"},
     "filo.inputs": {"filo.run_folder"},
-    "filo.output": {"filo.inputs", "filo.plots", "filo.records", "filo.result", "filo.run_folder"},
+    "filo.output": {"filo.inputs", "filo.records", "filo.result", "filo.run_folder"},
     "filo.predictor": {
         "filo.checkpoint",
         "filo.clip",

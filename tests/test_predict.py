@@ -442,7 +442,7 @@ def test_no_heatmaps_on_request(predict, tmp_path):
 def test_boxes_are_drawn_where_they_are_in_a_smaller_heatmap(predict, grounding, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        "filo.output.overlay", lambda image, *_, boxes, caption: drawn.append((image.size, boxes)) or image
+        "filo.result.overlay", lambda image, *_, boxes, caption: drawn.append((image.size, boxes)) or image
     )
     done = predict(noise(tmp_path / "a.png", 80, 120), heatmap_side=60, **grounding)
     (size, boxes), whole = drawn[0], done.records[0].boxes

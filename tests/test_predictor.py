@@ -14,7 +14,7 @@ from filo.decisions import Decision, Decisions, decisions_path, of_class, write_
 from filo.errors import ImageError, InputError
 from filo.grounding.boxes import Thresholds
 from filo.localise import Choice
-from filo.plots import Scale
+from filo.plots import Scale, with_bar
 from filo.predictor import FiLo
 from filo.records import read_records
 from tests.commands import flags, run
@@ -142,6 +142,17 @@ def test_paths_are_not_held_in_memory_and_can_be_drawn_later(model, images):
     results = model.predict(images[:3], "wood")
     assert all(result.picture._image is None for result in results)
     assert results[0].heatmap().size[0] > 64
+
+
+def test_a_heatmap_says_the_verdict_and_is_as_large_as_wanted(model):
+    result = model.predict(noise(100, 300), "wood")
+    plain, said, small = (
+        result.heatmap(**given) for given in ({"with_verdict": False}, {}, {"longest_side": 150})
+    )
+    assert plain.width == said.width > 300 and said.height > plain.height > 100
+    assert 150 < small.width < 225 and result.heatmap(5000) == said
+    picture = Image.new("RGB", (150, 50))
+    assert small.width == with_bar(picture, result.scale).width
 
 
 def test_weights_that_are_damaged_are_said_so(model, images, monkeypatch):
