@@ -1,23 +1,20 @@
-"""How an anomaly map becomes a picture, and a training log a curve.
+"""How an anomaly map becomes a picture.
 
 Colours are those of inferno: their lightness rises evenly, so they keep their order for every kind of colour
 vision and in grey. A whole run shares one `Scale`; a picture never gets its own, or a spotless part would
 look as bad as a broken one.
 """
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from filo.errors import InputError
-from filo.files import write_atomically
 
 STRONGEST = 0.8  # opacity of the highest value; the surface stays visible through it
 BOX = (86, 180, 233)  # a blue that inferno has not
@@ -224,39 +221,3 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
     while text and font.getlength(f"{text}…") > width:
         text = text[:-1]
     return f"{text}…"
-
-
-def draw_training(log: Path, out: Path) -> None:
-    """Draw the losses in a run's `log.jsonl` as a PNG, one panel for each stage.
-
-    Raises:
-        InputError: the log cannot be read, or the picture not be written.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # takes a second, and only this needs it
-    from matplotlib.figure import Figure
-
-    stages = _read_losses(log)
-    figure = Figure(figsize=(4.6 * len(stages), 3.4), dpi=120, layout="constrained")
-    panels = figure.subplots(1, len(stages), squeeze=False)[0]
-    for panel, (stage, points) in zip(panels, stages.items(), strict=True):
-        epochs, losses = zip(*points, strict=True)
-        panel.plot(epochs, losses, color="#b4420f", marker="o", markersize=3.5, linewidth=1.5)
-        panel.set_title(f"stage {stage}: {losses[-1]:#.4g} after epoch {epochs[-1]}", loc="left", fontsize=11)
-        panel.set(xlabel="epoch", ylabel="loss", ylim=(0, max(losses) * 1.06 or 1))
-        panel.xaxis.get_major_locator().set_params(integer=True)
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(axis="y", color="#e6e2da", linewidth=0.8)
-    write_atomically(out, lambda path: FigureCanvasAgg(figure).print_png(str(path)))
-
-
-def _read_losses(log: Path) -> dict[int, list[tuple[int, float]]]:
-    stages: dict[int, list[tuple[int, float]]] = {}
-    try:
-        for line in log.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            stages.setdefault(int(row["stage"]), []).append((int(row["epoch"]), float(row["loss"])))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{log} is no log of train.py ({type(error).__name__}: {error})") from error
-    if not stages:
-        raise InputError(f"{log} is empty: there is nothing to draw")
-    return stages

@@ -41,7 +41,7 @@ ALLOWED = {
         "filo.meta",
         "filo.grounding.boxes",
     },
-    "filo.training_log": {"filo.logs", "filo.plots"},
+    "filo.training_log": {"filo.logs"},
     "filo.curves": {"filo.metrics"},
     "filo.charts": {"filo.markup"},
     "filo.report": {  # a command

@@ -1,13 +1,10 @@
 """Heatmaps: one scale for all, colours in order for every eye, outlines and boxes where they belong."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from filo.errors import InputError
-from filo.plots import NATURAL, Scale, draw_training, heatmap, overlay, run_scale, with_bar
+from filo.plots import NATURAL, Scale, heatmap, overlay, run_scale, with_bar
 
 GREY = Image.new("RGB", (80, 60), (128, 128, 128))
 LEVELS = np.linspace(0, 1, 33, dtype=np.float32)[None]
@@ -149,34 +146,3 @@ def test_odd_images_do_not_break(size):
     assert (
         with_bar(overlay(image, np.ones((3, 3)), NATURAL, mask, [box], "all of it"), NATURAL).width > size[0]
     )
-
-
-def log(path, *losses):
-    lines = [{"stage": s, "epoch": e, "loss": loss, "seconds": 1} for s, e, loss in losses]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def test_training_is_drawn_a_panel_for_each_stage(tmp_path):
-    one = log(tmp_path / "one.jsonl", (1, 1, 8.4))
-    two = log(tmp_path / "two.jsonl", (1, 1, 8.4), (1, 2, 3.1), (2, 1, 0.4))
-    for source in (one, two):
-        draw_training(source, source.with_suffix(".png"))
-    sizes = [Image.open(source.with_suffix(".png")).size for source in (one, two)]
-    assert sizes[1][0] == 2 * sizes[0][0]
-    drawn = pixels(Image.open(tmp_path / "two.png").convert("RGB"))
-    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10
-    assert not list(tmp_path.glob("*.tmp"))
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("", "is empty"), ("{", "is no log of train.py"), ('{"stage": 1}', "is no log"), ("[1]", "is no log")],
-)
-def test_a_log_that_is_none_is_one_clear_line(content, message, tmp_path):
-    (tmp_path / "log.jsonl").write_text(content)
-    with pytest.raises(InputError, match=message):
-        draw_training(tmp_path / "log.jsonl", tmp_path / "loss.png")
-    with pytest.raises(InputError, match="is no log"):
-        draw_training(tmp_path / "none.jsonl", tmp_path / "loss.png")
-    assert not (tmp_path / "loss.png").exists()
