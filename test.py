@@ -20,7 +20,7 @@ from filo.calibrate import calibrate_run
 from filo.checkpoint import Checkpoint, load_checkpoint
 from filo.datasets import AnomalyDataset
 from filo.decisions import describe_scoring, find_thresholds
-from filo.errors import InputError, exit_clearly
+from filo.errors import exit_clearly
 from filo.evaluate import ClassResult, evaluate, format_table
 from filo.files import sha256_of, write_json, write_text
 from filo.localise import localise
@@ -43,19 +43,7 @@ def parse_args() -> argparse.Namespace:
     options.add_prompt_option(add)
 
     add = parser.add_argument_group("method: what is tested").add_argument
-    add("--ckpt_path", type=Path, required=True, help="a checkpoint of train.py, or a published one")
-    add("--clip_model", help="the checkpoint's CLIP by another name or config file")
-    add(
-        "--clip_pretrained",
-        help="the checkpoint's CLIP weights at another place; checkpoint: those in a published file",
-    )
-    add("--image_size", type=options.side, help="another side than in training, in pixels")
-    add(
-        "--features_list",
-        type=options.positive,
-        nargs="+",
-        help="of a published file with other than four heads; otherwise it must be the checkpoint's",
-    )
+    options.add_checkpoint_options(add)
     add("--n_ctx", type=options.positive, help="must be the checkpoint's; kept for old scripts")
     options.add_without_option(add, ABLATIONS)
 
@@ -89,8 +77,7 @@ def main() -> None:
     args = parse_args()
     device = pick_device(args.device)
     torch.manual_seed(args.seed)
-    checkpoint = load_checkpoint(args.ckpt_path, args.features_list)
-    check_flags(args, checkpoint)
+    checkpoint = load_checkpoint(args.ckpt_path, args.features_list, args.n_ctx)
     meta, config = read_meta(args.data_path, "test"), ablate(checkpoint.config, args.without)
     texts = options.read_texts(args, meta.classes, config)
     warn_if_seen(args, checkpoint, meta)
@@ -137,18 +124,6 @@ def main() -> None:
     if args.report:
         write_json(folder / "curves.json", {result.class_name: result.curves for result in results})
         print(f"report: {write_report(folder)}")
-
-
-def check_flags(args: argparse.Namespace, checkpoint: Checkpoint) -> None:
-    """Refuse architecture flags that contradict the checkpoint."""
-    for name in ("features_list", "n_ctx"):
-        given, trained = getattr(args, name), getattr(checkpoint.config, name)
-        given = tuple(given) if isinstance(given, list) else given
-        if given not in (None, trained):
-            raise InputError(
-                f"{args.ckpt_path} was trained with {name} {trained}, not {given}: leave --{name} out, "
-                "or give the checkpoint of that architecture"
-            )
 
 
 def warn_if_seen(args: argparse.Namespace, checkpoint: Checkpoint, meta: Meta) -> None:

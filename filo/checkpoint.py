@@ -105,15 +105,29 @@ def is_ours(path: Path) -> bool:
     return read_header(path).get("format", "").startswith("filo-")
 
 
-def load_checkpoint(path: Path, features_list: Sequence[int] | None = None) -> Checkpoint:
+def load_checkpoint(
+    path: Path, features_list: Sequence[int] | None = None, n_ctx: int | None = None
+) -> Checkpoint:
     """Read a checkpoint, ours or a published file; of the latter only the trained part is kept in memory.
 
     `features_list` names the tapped layers of a published file with other than four linear heads, which does
-    not say them itself. It has no effect on ours.
+    not say them itself. Otherwise it and `n_ctx`, where they are given, must be what the file says.
 
     Raises:
-        InputError: the file is missing, cut off, or something else than a FiLo.
+        InputError: the file is missing, cut off, something else than a FiLo, or one of another architecture.
     """
+    found = _load(path, features_list)
+    wanted = {"features_list": None if features_list is None else tuple(features_list), "n_ctx": n_ctx}
+    for name, given in wanted.items():
+        if given not in (None, trained := getattr(found.config, name)):
+            raise InputError(
+                f"{path} was trained with {name} {trained}, not {given}: leave --{name} out, or give the "
+                "checkpoint of that architecture"
+            )
+    return found
+
+
+def _load(path: Path, features_list: Sequence[int] | None) -> Checkpoint:
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; `bash train.sh` makes one")
     if is_ours(path):

@@ -43,6 +43,34 @@ def add_prompt_option(add: Callable, default: str = "prompts/<dataset>.json") ->
     )
 
 
+def add_checkpoint_options(add: Callable) -> None:
+    add("--ckpt_path", type=Path, required=True, help="a checkpoint of train.py, or a published one")
+    add("--clip_model", help="the checkpoint's CLIP by another name or config file")
+    add(
+        "--clip_pretrained",
+        help="the checkpoint's CLIP weights at another place; checkpoint: those in a published file",
+    )
+    add("--image_size", type=side, help="another side than in training, in pixels")
+    add(
+        "--features_list",
+        type=positive,
+        nargs="+",
+        help="of a published file with other than four heads; otherwise it must be the checkpoint's",
+    )
+
+
+def add_scale_option(add: Callable, default: str) -> None:
+    """Add --scale, which `plots.given_scale` reads; `default` says what holds without it."""
+    add(
+        "--scale",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="values of the maps that get the first and the last colour in every picture "
+        f"(default: {default})",
+    )
+
+
 def add_run_options(add: Callable) -> None:
     add("--device", help="cuda, cuda:1, cpu, mps (default: CUDA's first, or the CPU)")
     add("--workers", type=count, help="processes that read images (default: 8 beside a GPU, otherwise none)")

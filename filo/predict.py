@@ -58,11 +58,7 @@ def parse_args() -> argparse.Namespace:
     )
 
     add = parser.add_argument_group("method: what looks at it").add_argument
-    add("--ckpt_path", type=Path, required=True, help="a checkpoint of train.py, or a published one")
-    add("--clip_model", help="the checkpoint's CLIP by another name or config file")
-    add("--clip_pretrained", help="the checkpoint's CLIP weights at another place")
-    add("--image_size", type=options.side, help="another side than in training, in pixels")
-    add("--features_list", type=options.positive, nargs="+", help="of a published file without four heads")
+    options.add_checkpoint_options(add)
     add("--decisions", type=Path, help="thresholds (default: <checkpoint>.decisions.json beside it)")
 
     add = parser.add_argument_group("grounding: where anomalies are looked for").add_argument
@@ -75,14 +71,7 @@ def parse_args() -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder for predictions, heatmaps and report")
     add("--overwrite", action="store_true", help="throw away the run that the folder holds")
     add("--batch_size", type=options.positive, default=8, help="images at once")
-    add(
-        "--scale",
-        type=options.rate,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="values of the maps that get the first and the last colour in every heatmap (default: the "
-        "calibrated ones, or else 0 and 1)",
-    )
+    options.add_scale_option(add, "the calibrated ones, or else 0 and 1")
     add("--heatmap_side", type=options.side, default=1024, help="longest side of a heatmap, in pixels")
     add("--no_heatmaps", action="store_true", help="write no heatmaps")
     add("--no_report", action="store_true", help="write no report.html")

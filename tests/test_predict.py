@@ -242,6 +242,10 @@ def damaged_decisions(tmp_path):
     return {"decisions": tmp_path / "d.json"}, r"d\.json holds no thresholds"
 
 
+def other_layers(tmp_path):
+    return {"features_list": [1, 2, 3]}, r"trained with features_list \(1, 2, 4\), not \(1, 2, 3\): leave"
+
+
 def no_decisions(tmp_path):
     return {"decisions": tmp_path / "none.json"}, r"none\.json: no such file"
 
@@ -259,6 +263,7 @@ BAD = [
     a_file_for_a_folder,
     damaged_decisions,
     no_decisions,
+    other_layers,
 ]
 
 

@@ -19,13 +19,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="a folder that test.py or filo.predict wrote"
     )
-    parser.add_argument(
-        "--scale",
-        nargs=2,
-        type=float,
-        metavar=("LOW", "HIGH"),
-        help="values of the first and the last colour (default: as the run says, or from its own maps)",
-    )
+    options.add_scale_option(parser.add_argument, "as the run says, or from its own maps")
     return parser.parse_args()
 
 
