@@ -103,8 +103,6 @@ def set_speed(args: argparse.Namespace, clip, device: torch.device) -> None:
     if not is_native(args.precision, device):
         print(f"note: {device} only imitates {args.precision}, so fp32 may be faster", file=sys.stderr)
     clip.set_precision(args.precision)
-    if args.precision == "fp32":
-        torch.backends.cudnn.allow_tf32 = False  # PyTorch would round what convolutions multiply to 10 bits
     if args.compile:
         clip.vision.compile()
 

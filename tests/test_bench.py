@@ -30,6 +30,12 @@ def test_our_way_gives_what_the_plain_way_gives(name):
     assert any(np.abs(array).max() > 1e-3 for array in ours)
 
 
+def test_neither_way_rounds_what_convolutions_multiply(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    Bench("tiny", CPU)
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_gradients_are_among_what_is_compared():
     arrays = CASES["train_step"](Bench("tiny", CPU)).ours()
     assert len(arrays) == 1 + 36 + 8 + 10  # loss; MMCI, linear heads, prompts

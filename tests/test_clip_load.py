@@ -183,6 +183,16 @@ def test_the_fingerprint_sees_names_and_does_not_see_order_or_strides():
     assert whole != fingerprint({"a": a.flip(0), "b": b})
 
 
+def test_fp32_is_that_of_convolutions_too_and_other_formats_leave_them_alone(tiny_config, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    clip = load_clip(str(tiny_config), "drawn:0", 56)
+    for precision, rounds in (("bf16", True), ("fp32", False), ("fp16", False)):
+        clip.set_precision(precision)
+        assert (
+            torch.backends.cudnn.allow_tf32 == rounds and clip.vision.dtype == clip.text.dtype == clip.dtype
+        )
+
+
 def test_weights_at_hand_are_taken_without_a_look_at_files(small, weights, tmp_path, monkeypatch):
     save_file(weights, tmp_path / "a.safetensors")
     wanted = load_clip(small, str(tmp_path / "a.safetensors"), 42)

@@ -166,6 +166,12 @@ def test_load_refuses_what_it_does_not_know(trained):
     assert "no such checkpoint" in complaint(lambda: FiLo.load(trained / "none.safetensors"))
 
 
+def test_load_turns_rounded_convolutions_off(trained, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    FiLo.load(trained / "filo.safetensors", device="cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
 # decisions
 
 

@@ -54,6 +54,7 @@ class Bench:
         torch.manual_seed(0)
         config = replace(PRESETS["official"], features_list=taps)
         self.model = FiLoModel(load_clip(name, "drawn:0", side), config, texts).to(device)
+        self.model.clip.set_precision("fp32")
         g = torch.Generator().manual_seed(1)
         self.image = torch.randn(1, 3, side, side, generator=g).to(device)
         self.mask = torch.zeros(1, side, side, dtype=torch.bool, device=device)

@@ -46,9 +46,16 @@ class CLIP(nn.Module):
         self.requires_grad_(False).eval()
 
     def set_precision(self, precision: str) -> None:
-        """Let the blocks multiply in another format; features come out in float32 as before."""
+        """Let the blocks multiply in another format; features come out in float32 as before.
+
+        At `fp32` all convolutions of this process multiply in float32 from then on, on CUDA too.
+        """
         for tower in (self.vision, self.text):
             tower.set_dtype(DTYPES[precision])
+        if precision == "fp32":
+            torch.backends.cudnn.allow_tf32 = (
+                False  # PyTorch would round what convolutions multiply to 10 bits
+            )
         self.precision = precision
 
     @property
