@@ -21,6 +21,7 @@ from filo.grounding.boxes import Boxes
 from filo.meta import Entry
 from filo.methods.filo import FiLoModel, Prediction
 from filo.metrics import COLUMNS, class_metrics, mean_metrics
+from filo.prompts import spoken
 
 
 @dataclass
@@ -170,7 +171,7 @@ def _explain(name: str, seen: _Collected, metrics: dict[str, float | None]) -> l
 def format_table(results: Iterable[ClassResult]) -> str:
     """Give the published table: a row for each class and their mean, in percent, `n/a` where undefined."""
     results = list(results)
-    rows = [(result.class_name.replace("_", " "), result.metrics) for result in results]
+    rows = [(spoken(result.class_name), result.metrics) for result in results]
     rows.append(("mean", mean_metrics([result.metrics for result in results])))
     cells = [[name, *(_percent(metrics[column]) for column in COLUMNS)] for name, metrics in rows]
     return tabulate(

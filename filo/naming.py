@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filo.errors import InputError
 from filo.methods.filo_config import FiLoConfig
-from filo.prompts import FOLDER, ClassTexts, PromptBook, fill_texts
+from filo.prompts import FOLDER, ClassTexts, PromptBook, fill_texts, spoken
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ def find_class(name: str, prompts: Sequence[Path], config: FiLoConfig) -> NamedC
     Raises:
         InputError: the name is empty, or several classes answer to it.
     """
-    spoken = " ".join(name.replace("_", " ").split())
-    if not spoken:
+    name = spoken(name)
+    if not name:
         raise InputError(
             "the class has no name: say what is in the pictures, such as --class 'metal bracket'"
         )
-    found = _look_in([PromptBook(prompts)], spoken) if prompts else []
+    found = _look_in([PromptBook(prompts)], name) if prompts else []
     is_named = bool(found)
     for files in _own_files():
-        found = found or _look_in([PromptBook([path]) for path in files], spoken)
+        found = found or _look_in([PromptBook([path]) for path in files], name)
     if len(found) > 1:
-        raise InputError(_explain_choice(spoken, found))
+        raise InputError(_explain_choice(name, found))
     if not found:
-        return _general(spoken.lower(), PromptBook(prompts), config)  # as CLIP reads it
+        return _general(name.lower(), PromptBook(prompts), config)  # as CLIP reads it
     book, key = found[0]
     if not book.classes[key].descriptions:
         return _general(book.classes[key].name, book, config, key)
@@ -67,14 +67,14 @@ def _own_files() -> tuple[list[Path], list[Path]]:
     return real, drawn
 
 
-def _look_in(books: Sequence[PromptBook], spoken: str) -> list[tuple[PromptBook, str]]:
+def _look_in(books: Sequence[PromptBook], name: str) -> list[tuple[PromptBook, str]]:
     """Give every class that answers to a name: by its key, or if none does, by its spoken name."""
-    by_key = [(book, key) for book in books for key in book.classes if _fold(key) == _fold(spoken)]
+    by_key = [(book, key) for book in books for key in book.classes if _fold(key) == _fold(name)]
     by_name = [
         (book, key)
         for book in books
         for key, prompt in book.classes.items()
-        if _fold(prompt.name) == _fold(spoken)
+        if _fold(prompt.name) == _fold(name)
     ]
     found = by_key or by_name
     is_same = len({(key, book.classes[key]) for book, key in found}) == 1  # whichever file it is taken from
@@ -82,23 +82,23 @@ def _look_in(books: Sequence[PromptBook], spoken: str) -> list[tuple[PromptBook,
 
 
 def _fold(name: str) -> str:
-    return " ".join(name.replace("_", " ").split()).casefold()
+    return spoken(name).casefold()
 
 
-def _explain_choice(spoken: str, found: Sequence[tuple[PromptBook, str]]) -> str:
+def _explain_choice(name: str, found: Sequence[tuple[PromptBook, str]]) -> str:
     keys = list(dict.fromkeys(key for _, key in found))
     if len(keys) > 1:
-        return f"the class {spoken!r} may be any of {', '.join(keys)}: give one of these names"
+        return f"the class {name!r} may be any of {', '.join(keys)}: give one of these names"
     files = ", ".join(str(book.paths[-1]) for book, _ in found)
-    return f"the class {spoken!r} is described differently in {files}: name one of them by --prompts"
+    return f"the class {name!r} is described differently in {files}: name one of them by --prompts"
 
 
-def _general(spoken: str, book: PromptBook, config: FiLoConfig, key: str | None = None) -> NamedClass:
+def _general(name: str, book: PromptBook, config: FiLoConfig, key: str | None = None) -> NamedClass:
     phrases = book.phrases(key) if key else book.templates["detector"]
-    templates = (book.templates, config.templates, spoken)
+    templates = (book.templates, config.templates, name)
     texts = fill_texts(*templates, (), phrases, fixed=not config.learned_template)
     note = (
-        f"nobody described the class {spoken!r}, so only the general states are looked for and no kind is "
+        f"nobody described the class {name!r}, so only the general states are looked for and no kind is "
         "named; prompts/README.md shows how to describe it"
     )
-    return NamedClass(key or spoken, texts, book.files, note)
+    return NamedClass(key or name, texts, book.files, note)

@@ -18,6 +18,11 @@ from filo.errors import InputError
 FOLDER = Path(__file__).resolve().parents[1] / "prompts"
 
 
+def spoken(name: str) -> str:
+    """Give a class's name as it is spoken: `_` is a blank, and there is one between words."""
+    return " ".join(name.replace("_", " ").split())
+
+
 @dataclass(frozen=True)
 class ClassTexts:
     """All texts of one class.

@@ -13,7 +13,7 @@ import open_clip
 
 from filo.clip.text import PLACEHOLDER
 from filo.methods.filo_config import FiLoConfig
-from filo.prompts import PromptBook, fill_texts
+from filo.prompts import PromptBook, fill_texts, spoken
 from wording import excerpt
 
 CONTEXT = 77  # tokens that CLIP reads
@@ -39,8 +39,9 @@ def read_lists(answer: str, names: Sequence[str]) -> dict[str, list]:
     pairs = [pair for value in values if isinstance(value, dict) for pair in value.items()]
     if len(names) == 1:
         pairs = [("descriptions", value) for value in values] + pairs
-    lists = {_loosely(key): value for key, value in pairs if isinstance(value, list)}
-    found = {name: lists[_loosely(name)] for name in names if _loosely(name) in lists}
+    lists = {spoken(key).casefold(): value for key, value in pairs if isinstance(value, list)}
+    keys = {name: spoken(name).casefold() for name in names}
+    found = {name: lists[key] for name, key in keys.items() if key in lists}
     if not found and len(names) == 1 and "descriptions" in lists:
         return {names[0]: lists["descriptions"]}
     return found
@@ -63,10 +64,6 @@ def _find_json(text: str) -> list:
             break
         at = text.find(opener, end)
     return found
-
-
-def _loosely(name: str) -> str:
-    return " ".join(name.lower().replace("_", " ").split())
 
 
 def review(found: Sequence[object], name: str, known: Sequence[str] = ()) -> tuple[list[str], list[str]]:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from filo.errors import InputError
+from filo.prompts import spoken
 
 SPOKEN = re.compile("[a-z0-9]+([ '-][a-z0-9]+)*")
 
@@ -18,7 +19,7 @@ def from_names(text: str) -> dict[str, str]:
     Raises:
         InputError: there is none, or one is no plain English name.
     """
-    names = [" ".join(part.replace("_", " ").lower().split()) for part in text.split(",")]
+    names = [spoken(part).lower() for part in text.split(",")]
     names = [name for name in names if name]
     if not names:
         raise InputError('no class given: name some by --classes "metal bracket, glass vial", or use --meta')
@@ -49,6 +50,6 @@ def from_meta(path: Path) -> dict[str, str]:
         ) from error
     if not keys:
         raise InputError(f"{file} names no class: make it anew by the dataset's script")
-    if strange := [key for key in keys if not key.isprintable() or not key.replace("_", " ").strip()]:
+    if strange := [key for key in keys if not key.isprintable() or not spoken(key)]:
         raise InputError(f"{file}: the class {strange[0]!r} cannot be spoken: rename its folder")
-    return {key: key.replace("_", " ").strip() for key in keys}
+    return {key: spoken(key) for key in keys}

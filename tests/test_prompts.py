@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from filo.prompts import FOLDER, LearnablePrompt, PromptBook, fill_texts, find_prompt_file
+from filo.prompts import FOLDER, LearnablePrompt, PromptBook, fill_texts, find_prompt_file, spoken
 from tests.trees import complaint
 
 TEMPLATES = json.loads((FOLDER / "templates.json").read_text(encoding="utf-8"))
@@ -33,6 +33,11 @@ def prompt_file(path, classes):
 
 
 # filling
+
+
+def test_a_name_is_spoken_with_one_blank_between_words():
+    found = [spoken(name) for name in ("hex_nut", " Metal\t bracket_", "pcb1", "__", "")]
+    assert found == ["hex nut", "Metal bracket", "pcb1", "", ""]
 
 
 def test_all_texts_of_a_class_are_those_of_the_published_program():

@@ -52,10 +52,8 @@ class CLIP(nn.Module):
         """
         for tower in (self.vision, self.text):
             tower.set_dtype(DTYPES[precision])
-        if precision == "fp32":
-            torch.backends.cudnn.allow_tf32 = (
-                False  # PyTorch would round what convolutions multiply to 10 bits
-            )
+        if precision == "fp32":  # PyTorch would round what convolutions multiply to 10 bits
+            torch.backends.cudnn.allow_tf32 = False
         self.precision = precision
 
     @property

@@ -1,9 +1,10 @@
 """How one image stands in a report: picture, score, where and what."""
 
 from filo.markup import Markup, tag
+from filo.prompts import spoken
 from filo.records import Record
 from filo.report.cut import Cut
-from filo.report.format import number, spoken
+from filo.report.format import number
 from filo.report.pictures import Album
 from filo.report.similar import kinds_list
 

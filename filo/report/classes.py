@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from filo.markup import Markup, tag
+from filo.prompts import spoken
 from filo.records import Record
 from filo.report.cards import card
 from filo.report.cut import Cut, Group, decided, errors, groups
-from filo.report.format import count, number, spoken
+from filo.report.format import count, number
 from filo.report.graphs import curve_figures, score_figure
 from filo.report.pictures import Album
 from filo.report.run import Run

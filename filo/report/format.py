@@ -31,10 +31,6 @@ def number(value: float | None, signed: bool = False) -> str:
     return f"{round(value, 3) + 0:{'+' if signed else ''}.3f}".replace("-", MINUS)  # + 0 turns -0 into 0
 
 
-def spoken(class_name: str) -> str:
-    return class_name.replace("_", " ")
-
-
 def anchor(class_name: str, number: int) -> str:
     """Give a class's place in the page a name that no other has, whatever it is called."""
     return f"class-{number}-{re.sub(r'[^a-z0-9]+', '-', class_name.lower()).strip('-')}"

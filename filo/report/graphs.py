@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from filo.charts import Curve, curve_chart, histogram
 from filo.markup import Markup, tag
 from filo.metrics import FPR_LIMIT
+from filo.prompts import spoken
 from filo.records import Record
 from filo.report.cut import Cut
-from filo.report.format import MEANING, percent, spoken
+from filo.report.format import MEANING, percent
 from filo.report.run import Run
 
 # title, name in curves.json, axes, end of the x axis, areas: which curves there are and what they amount to

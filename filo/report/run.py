@@ -12,8 +12,8 @@ import numpy as np
 from filo.curves import class_curves
 from filo.errors import InputError
 from filo.plots import Scale, run_scale
+from filo.prompts import spoken
 from filo.records import Record, read_records, read_small
-from filo.report.format import spoken
 from filo.run_folder import LINES
 
 RESULTS, PREDICTION, CURVES = "results.json", "predict.json", "curves.json"

@@ -6,9 +6,10 @@ import numpy as np
 
 from filo.markup import Markup, join, tag
 from filo.metrics import COLUMNS
+from filo.prompts import spoken
 from filo.records import Record
 from filo.report.cut import Cut, errors
-from filo.report.format import MEANING, number, percent, points, spoken
+from filo.report.format import MEANING, number, percent, points
 from filo.report.published import Published
 from filo.report.run import Run
 
