@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -78,21 +77,19 @@ def read_run(folder: Path) -> Run:
             f"{folder / LINES}: the record of {bad.image!r} has no finite score or no label; run the command "
             "that wrote it again"
         )
-    curves = {}
-    if is_test:
-        curves = _read(folder / CURVES) if (folder / CURVES).is_file() else _curves_of_images(records)
-    return Run(folder, about, records, curves, is_test)
+    run = Run(folder, about, records, is_test=is_test)
+    if not is_test:
+        return run
+    kept = folder / CURVES
+    return replace(run, curves=_read(kept) if kept.is_file() else _curves_of_images(run))
 
 
-def _curves_of_images(records: Sequence[Record]) -> dict[str, dict]:
+def _curves_of_images(run: Run) -> dict[str, dict]:
     """Compute the curves that scores alone tell; those over pixels are computed in the test."""
-    by_class: dict[str, list[Record]] = {}
-    for record in records:
-        if not record.error:
-            by_class.setdefault(record.class_name, []).append(record)
     return {
         name: class_curves(np.array([r.score for r in own]), np.array([r.label for r in own]))
-        for name, own in by_class.items()
+        for name, own in run.classes.items()
+        if own
     }
 
 
