@@ -1,5 +1,6 @@
 """train.py and test.py as commands: a whole round, and one clear line with status 2 for every bad input."""
 
+import argparse
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from filo.decisions import read_decisions
 from filo.metrics import COLUMNS
 from filo.records import read_records
-from tests.commands import flags, run
+from tests.commands import ROOT, flags, run
 
 
 def test_a_run_writes_arguments_log_and_a_checkpoint_per_epoch(trained, train_flags):
@@ -322,7 +323,16 @@ def test_another_image_size_is_allowed_and_said(test_flags, monkeypatch, capfd):
     assert status == 0 and "tested at 70 pixels, trained at 56" in err
 
 
-@pytest.mark.parametrize("script", ["train.py", "test.py"])
+COMMANDS = [
+    path.relative_to(ROOT).as_posix()
+    for folder, pattern in (("", "*.py"), ("filo", "**/*.py"), ("data", "*.py"), ("prompts", "*.py"))
+    for path in sorted((ROOT / folder).glob(pattern))
+    if '__name__ == "__main__"' in path.read_text()
+]
+FLAGS = {"train.py": 28, "test.py": 28, "filo/predict.py": 28, "filo/calibrate.py": 6}  # so many at least
+
+
+@pytest.mark.parametrize("script", COMMANDS)
 def test_every_flag_has_a_help_text(script, monkeypatch, capfd):
     parsers = []
 
@@ -332,10 +342,27 @@ def test_every_flag_has_a_help_text(script, monkeypatch, capfd):
 
     monkeypatch.setattr("argparse.ArgumentParser.parse_args", parse_args)
     run(monkeypatch, capfd, script)
-    flags = {action.option_strings[-1]: action.help for action in parsers[0]._actions}
-    assert len(flags) > 15
-    assert [flag for flag, text in flags.items() if not text or len(text.split()) < 3] == []
-    assert "%" not in "".join(flags.values())  # argparse would take it for a field
+    given = list(flags_of(parsers[0]))
+    assert len(given) >= FLAGS.get(script, 2)
+    assert [name for name, text in given if not text or len(text.split()) < 3] == []
+    assert "%" not in "".join(text for _, text in given)  # argparse would take it for a field
+
+
+def flags_of(parser):
+    """Give name and help text of every flag of a parser and of its subcommands, those too."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from ((each.dest, each.help) for each in action._choices_actions)
+            for command in action.choices.values():
+                yield from flags_of(command)
+        else:
+            yield action.dest, action.help
+
+
+def test_the_commands_are_known():
+    assert {"train.py", "test.py", "filo/predict.py", "filo/bench/__main__.py", "data/visa.py"} < set(
+        COMMANDS
+    )
 
 
 @pytest.mark.parametrize(

@@ -563,17 +563,3 @@ def test_memory_does_not_grow_with_the_number_of_images(predict, data, monkeypat
         predict(data["mvtec"] / "wood" / "test", data["mvtec"] / "fabric" / "test", batch_size=2).status == 0
     )
     assert most[0] <= 4
-
-
-def test_every_flag_has_a_help_text(predict, monkeypatch, capfd):
-    parsers = []
-
-    def parse_args(parser):
-        parsers.append(parser)
-        raise SystemExit(0)
-
-    monkeypatch.setattr("argparse.ArgumentParser.parse_args", parse_args)
-    for script in ("filo/predict.py", "filo/calibrate.py"):
-        run(monkeypatch, capfd, script)
-    texts = {a.dest: a.help for parser in parsers for a in parser._actions}
-    assert len(texts) > 25 and not [name for name, text in texts.items() if not text or len(text.split()) < 3]
