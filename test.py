@@ -19,7 +19,7 @@ from filo import options
 from filo.calibrate import calibrate_run
 from filo.checkpoint import Checkpoint, load_checkpoint
 from filo.datasets import AnomalyDataset
-from filo.decisions import describe_scoring, find_thresholds
+from filo.decisions import decisions_path, describe_scoring, find_thresholds, read_decisions
 from filo.errors import exit_clearly
 from filo.evaluate import ClassResult, evaluate, format_table
 from filo.files import sha256_of, write_json, write_text
@@ -78,6 +78,7 @@ def main() -> None:
     device = pick_device(args.device)
     torch.manual_seed(args.seed)
     checkpoint = load_checkpoint(args.ckpt_path, args.features_list, args.n_ctx)
+    decisions = read_decisions(decisions_path(args.ckpt_path))  # now, so that a damaged file costs no hours
     meta, config = read_meta(args.data_path, "test"), ablate(checkpoint.config, args.without)
     texts = options.read_texts(args, meta.classes, config)
     warn_if_seen(args, checkpoint, meta)
@@ -108,21 +109,24 @@ def main() -> None:
 
     table = format_table(results)
     write_text(folder / "table.md", table + "\n")
+    if args.report:
+        write_json(folder / "curves.json", {result.class_name: result.curves for result in results})
     record = describe_run(args, config, checkpoint, dataset, results, device) | {"detector": detector}
     scoring = (config, clip.image_size, args.precision, args.without, detector, texts)
     record["scoring"] = describe_scoring(checkpoint.sha256, *scoring)
     record |= {"seconds": round(seconds, 2), "seconds_per_image": round(seconds / len(dataset), 4)}
-    record["peak_memory"] = peak_memory(device)
+    record |= {"peak_memory": peak_memory(device)} | find_thresholds(decisions, record["scoring"])
     write_json(folder / "results.json", record)
     print(table)
     print("".join(f"n/a: {note}\n" for result in results for note in result.notes), end="")
     print(f"{len(dataset)} images in {seconds:.1f} s; table and results: {folder}")
     if args.calibrate:
         print("\n".join(calibrate_run(folder, args.calibrate, args.rate).lines))
-    record |= find_thresholds(args.ckpt_path, record["scoring"], bool(args.calibrate))
-    write_json(folder / "results.json", record)
+        decisions = read_decisions(decisions.path)
+        record |= find_thresholds(decisions, record["scoring"], same_images=True)
+        # once more: calibrating reads it as of any finished run, and now there are other thresholds
+        write_json(folder / "results.json", record)
     if args.report:
-        write_json(folder / "curves.json", {result.class_name: result.curves for result in results})
         print(f"report: {write_report(folder)}")
 
 

@@ -121,11 +121,10 @@ class Decisions:
         return replace(self, classes=classes, scale=taken.scale, scale_settings=taken.scale_settings)
 
 
-def find_thresholds(checkpoint: Path, scoring: Mapping, same_images: bool = False) -> dict:
-    """What a run says of the thresholds beside its checkpoint that belong to its scoring; `same_images` if
-    they were chosen on the very images of the run.
+def find_thresholds(kept: Decisions, scoring: Mapping, same_images: bool = False) -> dict:
+    """What a run says of those thresholds that belong to its scoring; `same_images` if they were chosen on
+    the very images of the run.
     """
-    kept = read_decisions(decisions_path(checkpoint))
     found = {name: kept.find(name, scoring)[0] for name in scoring["texts"]}
     found = {name: threshold for name, threshold in found.items() if threshold is not None}
     remark = ", chosen on these very images, hence optimistic" if same_images else ""

@@ -492,6 +492,30 @@ def test_a_test_keeps_thresholds_beside_the_checkpoint(test_flags, trained, tmp_
     assert "filo.decisions.json, chosen on these very images" in page and "best F1" not in page
 
 
+def test_damaged_thresholds_are_noticed_before_anything_is_tested(
+    test_flags, trained, tmp_path, monkeypatch, capfd
+):
+    shutil.copy(trained / "filo.safetensors", tmp_path)
+    (tmp_path / "filo.decisions.json").write_text("{")
+    monkeypatch.setattr("filo.evaluate.evaluate", lambda *_: pytest.fail("evaluated for nothing"))
+    values = test_flags | {"ckpt_path": tmp_path / "filo.safetensors"}
+    for changes in ({}, {"report": True}, {"calibrate": "f1"}):
+        outcome = run(monkeypatch, capfd, "test.py", *flags(**values | changes))
+        one_line(outcome, r"filo\.decisions\.json holds no thresholds .*; remove it and calibrate again")
+    assert not test_flags["save_path"].exists()
+
+
+def test_thresholds_kept_before_are_those_of_the_results(test_flags, trained, tmp_path, monkeypatch, capfd):
+    shutil.copy(trained / "filo.safetensors", tmp_path)
+    values = test_flags | {"ckpt_path": tmp_path / "filo.safetensors"}
+    found = []
+    for changes in ({"calibrate": "f1"}, {}):
+        assert run(monkeypatch, capfd, "test.py", *flags(**values | changes))[0] == 0
+        found.append(json.loads((test_flags["save_path"] / "results.json").read_text()))
+    assert found[0]["thresholds"] == found[1]["thresholds"] and len(found[0]["thresholds"]) == 4
+    assert [each["decisions"].endswith("hence optimistic") for each in found] == [True, False]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "pattern"),
     [
