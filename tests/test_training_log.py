@@ -1,13 +1,14 @@
-"""What training says about itself: the curves of its losses."""
+"""What training says about itself: log, curves of the losses, and the same for TensorBoard."""
 
 import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from filo.errors import InputError
-from filo.training_log import draw_training
+from filo.training_log import TrainingLog, draw_training
 
 
 def log(path, *losses):
@@ -39,3 +40,25 @@ def test_a_log_that_is_none_is_one_clear_line(content, message, tmp_path):
     with pytest.raises(InputError, match="is no log"):
         draw_training(tmp_path / "none.jsonl", tmp_path / "loss.png")
     assert not (tmp_path / "loss.png").exists()
+
+
+def test_tensorboard_gets_every_epoch_and_its_folder_is_made_by_the_first(tmp_path, monkeypatch):
+    said = []
+
+    class Writer:
+        def __init__(self, folder):
+            said.append(folder)
+
+        def add_scalar(self, *given):
+            said.append(given)
+
+        def flush(self):
+            said.append("flush")
+
+    monkeypatch.setattr("filo.training_log._find_tensorboard", lambda: Writer)
+    log = TrainingLog(tmp_path, tensorboard=True)
+    assert said == []  # an older run's files may still be there
+    for stage, epoch, loss in ((1, 1, 8.4), (1, 2, 3.1), (2, 1, 0.4)):
+        log.add(stage, epoch, loss, 1.0, torch.device("cpu"))
+    losses = [("stage 1/loss", 8.4, 1), ("stage 1/loss", 3.1, 2), ("stage 2/loss", 0.4, 1)]
+    assert said == [str(tmp_path / "tensorboard"), *(each for loss in losses for each in (loss, "flush"))]
