@@ -2,6 +2,8 @@
 
 A threshold is put in the middle between two neighbouring scores, so that a new image that is much like a
 known one falls on the same side. Above the highest score there is no neighbour; then it is the next number.
+Below the lowest it stays off by half the distance to the second lowest: a score computed again in another
+batch may come out a hair lower.
 """
 
 import math
@@ -51,14 +53,14 @@ def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
     # equal fractions of whole numbers round to equal floats, so that ties are exact
     best = int((2 * hits / (hits + alarms + positives)).argmax())
     lowest = len(values) - 1 - best
-    return _between(values[lowest - 1], values[lowest]) if lowest else float(values[0])
+    return _between(values[lowest - 1], values[lowest]) if lowest else _below(values)
 
 
 def at_false_positive_rate(scores: np.ndarray, labels: np.ndarray, rate: float) -> float:
     """Give the lowest threshold with at most a share `rate` of the normal images at or above it."""
     falling = np.sort(scores[~labels])[::-1]
     allowed = math.floor(rate * len(falling) + 1e-9)  # 0.29 * 100 is a little below 29
-    return _just_above(falling[allowed], scores) if allowed < len(falling) else float(scores.min())
+    return _just_above(falling[allowed], scores) if allowed < len(falling) else _below(scores)
 
 
 def above_quantile(normal: np.ndarray, rate: float) -> float:
@@ -76,12 +78,18 @@ def above_quantile(normal: np.ndarray, rate: float) -> float:
             f"{math.ceil(1 / rate - 1e-9) - 1 if rate else 'infinitely many'}; give more, or a rate of at "
             f"least {math.ceil(1e4 / (n + 1)) / 1e4:g} by --rate"
         )
-    return _just_above(np.sort(normal)[rank - 1], normal) if rank else float(normal.min())
+    return _just_above(np.sort(normal)[rank - 1], normal) if rank else _below(normal)
 
 
 def _just_above(value: float, scores: np.ndarray) -> float:
     higher = scores[scores > value]
     return _between(value, higher.min()) if len(higher) else math.nextafter(value, math.inf)
+
+
+def _below(scores: np.ndarray) -> float:
+    lowest = float(scores.min())
+    higher = scores[scores > lowest]
+    return lowest - (float(higher.min()) - lowest) / 2 if len(higher) else lowest
 
 
 def _between(low: float, high: float) -> float:

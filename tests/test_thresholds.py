@@ -48,6 +48,13 @@ def test_equal_scores_are_never_parted():
     assert choose_threshold([0.5, 0.5], [0, 1], "f1", 0) == 0.5  # all or none
 
 
+def test_where_every_image_counts_as_anomalous_none_lies_on_the_threshold():
+    scores = [0.2, 0.4, 0.6]
+    assert choose_threshold(scores, [1, 1, 0], "f1", 0) == pytest.approx(0.1)
+    assert choose_threshold(scores, [1, 1, 0], "fpr", 1.0) == pytest.approx(0.1)
+    assert choose_threshold(scores, [0, 0, 0], "quantile", 1.0) == pytest.approx(0.1)
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_no_threshold_has_a_better_f1(seed):
     scores, labels = drawn(seed)
