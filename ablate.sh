@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Fills tables 2 to 4 of the paper for one pair of datasets, but for their rows of plain CLIP: what descriptions,
 # learned template, boxes, position and MMCI's kernels are worth. Rows that differ in what is trained are trained
-# by themselves, seven in all; what is there already is not made again. Edit the variables.
+# by themselves, seven in all; what is there already is not made again, and a training that was stopped goes on.
+# Edit the variables.
+#
+#   GPUS=4 bash ablate.sh    by as many processes on this machine, each with a GPU of its own
 set -euo pipefail
 CALLER="$PWD"  # for setup.sh
 cd "$(dirname "$0")"
@@ -39,10 +42,13 @@ train_without() {  # NAME PART...: make $SAVE/NAME/filo.safetensors
     shift
     [ $# = 0 ] || parts=(--without "$@")
     local command=(train.py --dataset "$TRAIN" --train_data_path "$TRAIN_ROOT" --save_path "$SAVE/$name"
-        --keep last --overwrite ${parts[@]+"${parts[@]}"} ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"})
-    ! done_by "$SAVE/$name" filo.safetensors "${command[@]}" || return 0
-    "$PYTHON" "${command[@]}"
-    echo "${command[*]}" >"$SAVE/$name/command"
+        --keep last ${parts[@]+"${parts[@]}"} ${TRAIN_FLAGS[@]+"${TRAIN_FLAGS[@]}"})
+    local by=("${command[@]}")
+    [ "${GPUS:-1}" = 1 ] || by=("GPUS=$GPUS" "${by[@]}")  # with larger steps it is another training
+    ! done_by "$SAVE/$name" filo.safetensors "${by[@]}" || return 0
+    [ -e "$SAVE/$name/state.safetensors" ] || command+=(--overwrite)
+    launch "${command[@]}"
+    echo "${by[*]}" >"$SAVE/$name/command"
 }
 
 row() {  # LABEL NAME TEST FLAGS...: test $SAVE/NAME into its folder TEST
@@ -51,7 +57,7 @@ row() {  # LABEL NAME TEST FLAGS...: test $SAVE/NAME into its folder TEST
         --save_path "$folder" "${@:4}" ${TEST_FLAGS[@]+"${TEST_FLAGS[@]}"})
     RUNS+=("$1=$folder")
     ! done_by "$folder" results.json "${command[@]}" || return 0
-    "$PYTHON" "${command[@]}"
+    launch "${command[@]}"
     echo "${command[*]}" >"$folder/command"
 }
 

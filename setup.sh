@@ -47,7 +47,7 @@ _check_own_python() {
     for file in "$@"; do
         case "$file" in
             requirements.txt) modules="cv2, groundingdino, matplotlib, numpy, open_clip, PIL, safetensors, sklearn, tabulate, torch, torchvision, tqdm, transformers" ;;
-            *) modules="openai, pycocotools, pytest, ruff, scipy, xdist" ;;
+            *) modules="hypothesis, openai, pycocotools, pytest, ruff, scipy, xdist" ;;
         esac
         "$PYTHON" -c "import $modules" || fail "PYTHON=$PYTHON lacks what the line above names:" \
             "run '$PYTHON -m pip install -r $file', or leave PYTHON unset"
@@ -74,6 +74,15 @@ _install() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$file" ||
         fail "pip could not install $file; the lines above say why; run the same command again to go on"
     cp "$file" "$stamp"
+}
+
+# launch SCRIPT FLAGS...: run it by $GPUS processes, each with a GPU of its own; needs `setup`.
+launch() {
+    case "${GPUS:-1}" in
+        1) "$PYTHON" "$@" ;;
+        *[!0-9]* | 0*) fail "GPUS=$GPUS: wanted how many processes, 1 or more" ;;
+        *) "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$GPUS" "$@" ;;
+    esac
 }
 
 # need_datasets NAME ROOT [NAME ROOT]...: stop, saying what to fetch and where to put it, unless all are there.

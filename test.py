@@ -7,31 +7,36 @@ trained on.
 """
 
 import argparse
-import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-
-import torch
 
 from filo import options
 from filo.calibrate import calibrate_run
 from filo.checkpoint import Checkpoint, load_checkpoint
+from filo.class_result import ClassResult
 from filo.datasets import AnomalyDataset
 from filo.decisions import decisions_path, describe_scoring, find_thresholds, read_decisions
+from filo.determinism import make_repeatable
 from filo.errors import exit_clearly
-from filo.evaluate import ClassResult, evaluate, format_table
-from filo.files import sha256_of, write_json, write_text
+from filo.evaluate import evaluate, format_table
+from filo.files import write_json, write_text
+from filo.job import join
 from filo.localise import localise
 from filo.logs import describe_environment, peak_memory, pick_device, plain
 from filo.meta import Meta, read_meta
 from filo.methods.filo import FiLoModel
-from filo.methods.filo_config import ABLATIONS, FiLoConfig, ablate, part_of_state, preset_name
-from filo.metrics import mean_metrics
+from filo.methods.filo_config import ABLATIONS, ablate, part_of_state
+from filo.outcomes import open_kept
+from filo.processes import Processes
 from filo.recorder import Recorder
 from filo.report import write_report
-from filo.run_folder import TEST, clear, require_free
+from filo.results import describe
+from filo.resume import require_same_everywhere, settings
+from filo.run_folder import TEST, require_free
+from filo.run_lock import hold
 from filo.trained_clip import load_trained_clip
 
 
@@ -60,7 +65,7 @@ def parse_args() -> argparse.Namespace:
         type=Path,
         help="folder for table and results (default: test_on_<dataset> beside the checkpoint)",
     )
-    add("--batch_size", type=options.positive, default=1, help="images at once")
+    add("--batch_size", type=options.positive, default=1, help="images at once, of each process")
     add("--seed", type=options.seed, default=0, help="recorded; evaluation draws nothing")
     add("--report", action="store_true", help="write report.html: table, curves, pictures")
     add(
@@ -69,30 +74,46 @@ def parse_args() -> argparse.Namespace:
         help="choose each class's threshold by this rule of filo.calibrate and keep it beside the checkpoint",
     )
     add("--rate", type=options.share, default=0.01, help="of the rule fpr: share of false alarms")
+    add("--no_resume", action="store_true", help="keep nothing on disk from which a stopped test could go on")
     options.add_run_options(add)
     return parser.parse_args()
 
 
 def main() -> None:
-    args = parse_args()
-    device = pick_device(args.device)
-    torch.manual_seed(args.seed)
+    with join() as us:
+        args = parse_args()
+        folder = args.save_path or args.ckpt_path.parent / f"test_on_{args.dataset}"
+        with us.first_only(hold(folder, TEST)):
+            test(args, folder, us)
+
+
+def test(args: argparse.Namespace, folder: Path, us: Processes) -> None:
+    """Test, or go on with the unfinished test of the same that the folder holds."""
+    device = pick_device(us.own_device(args.device))
+    make_repeatable(args.seed, args.deterministic)
     checkpoint = load_checkpoint(args.ckpt_path, args.features_list, args.n_ctx)
     decisions = read_decisions(decisions_path(args.ckpt_path))  # now, so that a damaged file costs no hours
     meta, config = read_meta(args.data_path, "test"), ablate(checkpoint.config, args.without)
     texts = options.read_texts(args, meta.classes, config)
     warn_if_seen(args, checkpoint, meta)
-    folder = args.save_path or args.ckpt_path.parent / f"test_on_{args.dataset}"
-    require_free(folder, TEST)
-    write_json(folder / "args.json", plain(vars(args)))  # first, so that hours are not lost on a bad folder
+    if us.is_first:
+        require_free(folder, TEST)
+        write_json(folder / "args.json", plain(vars(args)))  # now, so that a bad folder costs no hours
     clip = load_trained_clip(
         args.ckpt_path, checkpoint, args.clip_model, args.clip_pretrained, args.image_size, device
     )
     options.set_speed(args, clip, device)
     if clip.image_size != (trained := checkpoint.clip["image_size"]):
         print(f"note: tested at {clip.image_size} pixels, trained at {trained}", file=sys.stderr)
-    boxes, detector = localise(args, meta, texts, config.boxes, clip.image_size, device)
-    clear(folder, TEST)
+    contents = {"CLIP weights": clip.sha256, "meta.json": meta.sha256, "config": asdict(config)}
+    about = settings(plain(vars(args))) | contents
+    require_same_everywhere(us, about | {"checkpoint": checkpoint.sha256})
+    boxes, detector = localise(args, meta, texts, config.boxes, clip.image_size, device, us)
+    scoring = (config, clip.image_size, args.precision, args.without, detector, texts)
+    scoring = describe_scoring(checkpoint.sha256, *scoring)
+    environment, is_kept = describe_environment(device), not args.no_resume
+    what = (meta.entries, clip.image_size, about | scoring, environment, is_kept)
+    kept = open_kept(folder, *what) if us.is_first else None
     dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std)
     model = FiLoModel(clip, config, texts)
     model.load_trained_state(part_of_state(checkpoint.state, checkpoint.config, config))
@@ -102,32 +123,41 @@ def main() -> None:
     workers = options.count_workers(args, device.type)
     pictures = bool(args.report or args.calibrate)
     recorder = Recorder(folder, meta.root, texts, config.boxes, boxes, pictures)
-    results = evaluate(
-        model, dataset, args.batch_size, device, workers, boxes, args.eval_size, recorder, args.report
-    )
+    how = (args.batch_size, device, workers, boxes, args.eval_size, recorder, args.report, kept, us)
+    results = evaluate(model, dataset, *how)
     seconds = time.perf_counter() - started
+    if not us.is_first:
+        return
 
-    table = format_table(results)
-    write_text(folder / "table.md", table + "\n")
-    if args.report:
-        write_json(folder / "curves.json", {result.class_name: result.curves for result in results})
-    record = describe_run(args, config, checkpoint, dataset, results, device) | {"detector": detector}
-    scoring = (config, clip.image_size, args.precision, args.without, detector, texts)
-    record["scoring"] = describe_scoring(checkpoint.sha256, *scoring)
-    record |= {"seconds": round(seconds, 2), "seconds_per_image": round(seconds / len(dataset), 4)}
-    record |= {"peak_memory": peak_memory(device)} | find_thresholds(decisions, record["scoring"])
-    write_json(folder / "results.json", record)
-    print(table)
-    print("".join(f"n/a: {note}\n" for result in results for note in result.notes), end="")
-    print(f"{len(dataset)} images in {seconds:.1f} s; table and results: {folder}")
+    environment |= {"processes": us.count}
+    record = describe(args, config, checkpoint, meta, results, environment) | {"detector": detector}
+    computed = len(dataset) - kept.taken
+    record |= {"scoring": scoring, "seconds": round(seconds, 2), "images_computed": computed}
+    record |= {"seconds_per_image": round(seconds / computed, 4) if computed else None}
+    record |= {"peak_memory": peak_memory(device)} | find_thresholds(decisions, scoring)
+    write_results(args, folder, results, record)
+    print(f"{computed} images in {seconds:.1f} s; table and results: {folder}")
     if args.calibrate:
         print("\n".join(calibrate_run(folder, args.calibrate, args.rate).lines))
-        decisions = read_decisions(decisions.path)
-        record |= find_thresholds(decisions, record["scoring"], same_images=True)
+        record |= find_thresholds(read_decisions(decisions.path), scoring, same_images=True)
         # once more: calibrating reads it as of any finished run, and now there are other thresholds
         write_json(folder / "results.json", record)
     if args.report:
         print(f"report: {write_report(folder)}")
+    kept.remove()
+
+
+def write_results(
+    args: argparse.Namespace, folder: Path, results: Sequence[ClassResult], record: dict
+) -> None:
+    """Write what was found, and show it."""
+    table = format_table(results)
+    write_text(folder / "table.md", table + "\n")
+    if args.report:
+        write_json(folder / "curves.json", {result.class_name: result.curves for result in results})
+    write_json(folder / "results.json", record)
+    print(table)
+    print("".join(f"n/a: {note}\n" for note in record["notes"]), end="")
 
 
 def warn_if_seen(args: argparse.Namespace, checkpoint: Checkpoint, meta: Meta) -> None:
@@ -138,39 +168,6 @@ def warn_if_seen(args: argparse.Namespace, checkpoint: Checkpoint, meta: Meta) -
             "these numbers are not zero-shot",
             file=sys.stderr,
         )
-
-
-def describe_run(
-    args: argparse.Namespace,
-    config: FiLoConfig,
-    checkpoint: Checkpoint,
-    dataset: AnomalyDataset,
-    results: list[ClassResult],
-    device: torch.device,
-) -> dict:
-    """Everything that is needed to repeat the numbers, and the numbers."""
-    return {
-        "command": shlex.join(["python", *sys.argv]),
-        "arguments": plain(vars(args)),
-        "preset": preset_name(checkpoint.config),
-        "without": args.without,
-        "config": asdict(config),
-        "classes": {
-            r.class_name: {"normal": r.normal, "anomalous": r.anomalous, **r.metrics} for r in results
-        },
-        "mean": mean_metrics([result.metrics for result in results]),
-        "notes": [note for result in results for note in result.notes],
-        "images": len(dataset),
-        "hashes": {
-            "checkpoint": checkpoint.sha256,
-            "clip_weights": checkpoint.clip["sha256"],
-            "meta.json": dataset.meta.sha256,
-            "prompts": {str(path): sha256_of(path) for path in options.read_prompts(args).files},
-        },
-        "trained": checkpoint.provenance,
-        "seed": args.seed,
-        "environment": describe_environment(device),
-    }
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Tests FiLo in both directions: trained on VisA on MVTec AD, trained on MVTec AD on VisA.
 # Edit the variables; the architecture comes from the checkpoints. Further flags are handed on to test.py.
+# A test that was stopped goes on with the image in work when it is run again.
 #
 #   bash test.sh
+#   GPUS=4 bash test.sh    by as many processes on this machine, each with a GPU of its own; the same numbers
 #   bash test.sh deep_pcb ./data/deep_pcb ./checkpoints/filo_visa/filo.safetensors    another dataset, any weights
 set -euo pipefail
 CALLER="$PWD"  # for setup.sh
@@ -62,7 +64,7 @@ test_on() {  # NAME ROOT CHECKPOINT DETECTOR_WEIGHTS PROMPTS FLAGS...
                echo "note: the published tables need the published descriptions: python prompts/import_official.py PATH"
            fi ;;
     esac
-    "$PYTHON" test.py "${flags[@]}" "${@:6}"
+    launch test.py "${flags[@]}" "${@:6}"
 }
 
 if [ $# -ge 3 ] && [[ "$1" != -* ]]; then

@@ -7,27 +7,30 @@ which is the one that holds anomalies; evaluate on another dataset.
 """
 
 import argparse
-import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from filo import logs, options, run_folder
+from filo import logs, options, resume
 from filo.checkpoint import epoch_path, save_checkpoint
 from filo.clip.load import load_clip
-from filo.clip.vision import ImageFeatures
-from filo.datasets import AnomalyDataset, Batch, iterate, shuffled
+from filo.datasets import AnomalyDataset, iterate, shuffled
+from filo.determinism import make_repeatable
 from filo.errors import InputError, exit_clearly
 from filo.features import FrozenFeatures, open_features
 from filo.files import link_or_copy, sha256_of
+from filo.job import join
 from filo.meta import read_meta
 from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import ABLATIONS, AT_TEST_ONLY, PRESETS, ablate
+from filo.processes import Processes
+from filo.progress import Progress
+from filo.run_folder import TRAINED, TRAINING, start_run
+from filo.run_lock import hold
+from filo.stages import Stage, plan
 from filo.training_log import TrainingLog
 
 BETAS = (0.5, 0.999)
@@ -47,20 +50,15 @@ def parse_args() -> argparse.Namespace:
     add("--clip_model", default="ViT-L-14-336", help="an open_clip ViT, or a JSON file like its configs")
     add("--clip_pretrained", default="openai", help="a weights tag, a local file, or drawn:SEED")
     add("--image_size", type=options.side, default=518, help="side of the square images, in pixels")
-    add(
-        "--features_list",
-        type=options.positive,
-        nargs="+",
-        default=[6, 12, 18, 24],
-        help="tapped layers, from 1",
-    )
+    taps = {"type": options.positive, "nargs": "+", "default": [6, 12, 18, 24]}
+    add("--features_list", **taps, help="tapped layers, from 1")
     add("--n_ctx", type=options.positive, default=12, help="learned vectors before each text")
     options.add_without_option(add, [part for part in ABLATIONS if part not in AT_TEST_ONLY])
 
     add = parser.add_argument_group("optimisation: how it is trained").add_argument
     add("--epoch", type=options.count, default=15, help="epochs of stage 1")
     add("--adapter_epoch", type=options.count, default=5, help="epochs of stage 2")
-    add("--batch_size", type=options.positive, default=1, help="images per step")
+    add("--batch_size", type=options.positive, default=1, help="images per step, of each process")
     add("--learning_rate", type=options.rate, default=1e-3, help="of the learned vectors and their nets")
     add("--decoder_learning_rate", type=options.rate, default=1e-4, help="of the linear and MMCI heads")
     add("--adapter_learning_rate", type=options.rate, default=1e-5, help="of the adapter")
@@ -71,7 +69,7 @@ def parse_args() -> argparse.Namespace:
 
     add = parser.add_argument_group("run: where and how it runs").add_argument
     add("--save_path", type=Path, default=Path("./ckpt"), help="folder of this run")
-    add("--overwrite", action="store_true", help="throw away the run that the folder holds")
+    options.add_resume_options(add)
     add("--keep", choices=("all", "last"), default="all", help="epochs of a stage whose checkpoints are kept")
     add("--seed", type=options.seed, default=0, help="of first weights, order and mosaics")
     add("--tensorboard", action="store_true", help="write its files as well, if that package is there")
@@ -79,44 +77,58 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-@dataclass
-class Stage:
-    """One of the two stages: how long, what is trained at which rate, against which loss."""
-
-    number: int
-    epochs: int
-    parameters: list[dict]
-    loss: Callable[[ImageFeatures, Batch], Tensor]
-    tapped: bool  # whether the loss looks at patch tokens
-
-
 def main() -> None:
-    args = parse_args()
-    device = logs.pick_device(args.device)
-    run_folder.require_free(args.save_path, run_folder.TRAINING, args.overwrite)
-    torch.manual_seed(args.seed)
+    with join() as us:
+        args = parse_args()
+        with us.first_only(hold(args.save_path, TRAINING)):
+            train(args, us)
+
+
+def train(args: argparse.Namespace, us: Processes) -> None:
+    """Begin, or go on where the run in the folder was stopped, and train both stages."""
+    folder, device = args.save_path, logs.pick_device(us.own_device(args.device))
+    asked = resume.of_all(logs.plain(vars(args)), us.count)
+    state = resume.find_state(folder, asked, args.resume, args.overwrite)
+    make_repeatable(args.seed, args.deterministic)
     model, dataset = build(args, device)
-    features = open_features(model, dataset, args.cache_features, args.cache_precision)
-    log = TrainingLog(args.save_path, args.tensorboard)
-    run_folder.start_run(args.save_path, run_folder.TRAINING, logs.plain(vars(args)))  # an older one goes
-    epochs = (args.epoch, args.adapter_epoch)
-    logs.announce(args.save_path, len(dataset), epochs, args.keep, model.trained_state())
-    provenance = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256}
-    provenance["prompts"] = {str(path): sha256_of(path) for path in options.read_prompts(args).files}
-    provenance |= {"arguments": logs.plain(vars(args)), "environment": logs.describe_environment(device)}
-    for stage in plan(args, model):
-        optimizer = torch.optim.AdamW(stage.parameters, betas=BETAS, fused=device.type != "mps")
-        for epoch in range(1, stage.epochs + 1):
-            started = time.perf_counter()
-            loss = train_one_epoch(args, stage, epoch, features, optimizer, device)
-            seconds = time.perf_counter() - started
-            line = log.add(stage.number, epoch, loss, seconds, device)
-            print(f"stage {stage.number} epoch {epoch}/{stage.epochs}: loss {loss:.4f}, {seconds:.1f} s")
-            last = save(args, model, stage.number, epoch, provenance | line)
-        if stage.epochs:
-            log.draw()
-    link_or_copy(last, args.save_path / "filo.safetensors")
-    print(f"trained weights: {args.save_path / 'filo.safetensors'}")
+    log = TrainingLog(folder, args.tensorboard)
+    provenance = describe(args, dataset, logs.describe_environment(device) | {"processes": us.count})
+    identity = resume.identify(asked, dataset.meta.sha256, provenance["prompts"], model.clip.sha256)
+    resume.require_same_everywhere(us, identity | {"state": state and str(state.position)})
+    features = open_features(model, dataset, args.cache_features, args.cache_precision, us)
+    progress = Progress(folder, model, identity, provenance["environment"], args.save_every, us)
+    epochs, is_saved = (args.epoch, args.adapter_epoch), args.save_every > 0
+    progress.go_on_from(state, epochs, len(dataset), args.batch_size * us.count)
+    if state is None and us.is_first:
+        start_run(folder, TRAINING, provenance["arguments"])  # an older one goes
+    rates = {"decoder": args.decoder_learning_rate, "prompts": args.learning_rate}
+    rates["adapter"] = args.adapter_learning_rate
+    logs.announce(folder, len(dataset), epochs, args.keep, model.trained_state(), is_saved)
+    with progress:
+        for stage in plan(model, epochs, rates):
+            optimizer = torch.optim.AdamW(stage.parameters, betas=BETAS, fused=device.type != "mps")
+            for epoch in progress.enter(stage.number, optimizer, stage.epochs):
+                loss = train_one_epoch(args, stage, epoch, features, progress)
+                seconds = progress.position.seconds
+                line = {"stage": stage.number, "epoch": epoch, "loss": loss, "seconds": round(seconds, 2)}
+                progress.end_epoch(line | logs.peak_memory(device))
+                if not us.is_first:
+                    continue
+                log.write(progress.log, is_last=epoch == stage.epochs)
+                print(f"stage {stage.number} epoch {epoch}/{stage.epochs}: loss {loss:.4f}, {seconds:.1f} s")
+                about = provenance | line | {"resumed": progress.resumed}
+                last = save(args, model, stage.number, epoch, about)
+        if us.is_first:
+            link_or_copy(last, folder / TRAINED)
+            progress.finish()
+    print(f"trained weights: {folder / TRAINED}")
+
+
+def describe(args: argparse.Namespace, dataset: AnomalyDataset, environment: dict) -> dict:
+    """Everything that is needed to train these weights again."""
+    prompts = {str(path): sha256_of(path) for path in options.read_prompts(args).files}
+    about = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256, "prompts": prompts}
+    return about | {"arguments": logs.plain(vars(args)), "environment": environment}
 
 
 def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLoModel, AnomalyDataset]:
@@ -136,53 +148,34 @@ def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLoModel, An
     return FiLoModel(clip, config, texts).to(device), dataset
 
 
-def plan(args: argparse.Namespace, model: FiLoModel) -> list[Stage]:
-    groups = model.trained_parameters()
-    rates = {"decoder": args.decoder_learning_rate, "prompts": args.learning_rate}
-    first = [{"params": groups[name], "lr": rate} for name, rate in rates.items() if groups[name]]
-    second = [{"params": groups["adapter"], "lr": args.adapter_learning_rate}]
-    losses = (
-        lambda features, batch: model.local_loss(features, batch.class_names, batch.masks),
-        lambda features, batch: model.global_loss(features, batch.class_names, batch.labels),
-    )
-    return [
-        Stage(1, args.epoch, first, losses[0], model.needs_taps(1)),
-        Stage(2, args.adapter_epoch, second, losses[1], model.needs_taps(2)),
-    ]
-
-
 def train_one_epoch(
-    args: argparse.Namespace,
-    stage: Stage,
-    epoch: int,
-    features: FrozenFeatures,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
+    args: argparse.Namespace, stage: Stage, epoch: int, features: FrozenFeatures, progress: Progress
 ) -> float:
-    """Go through the dataset once, in an order of this epoch's own; give the mean loss per image."""
-    dataset = features.dataset
+    """Go through what is left of the dataset, in an order of this epoch's own; give the mean loss of all.
+
+    Of a step's images each process computes its share; their gradients add up to that of the mean.
+    """
+    dataset, done = features.dataset, progress.position.images
+    optimizer, device, us = progress.optimizer, progress.device, progress.us
+    started = time.perf_counter() - progress.position.seconds
     features.begin_epoch(epoch if stage.number == 1 else args.epoch + epoch)  # mosaics differ
-    order = shuffled(dataset.entries, args.batch_size, args.seed, stage.number, epoch)
-    batches = iterate(dataset, args.batch_size, order, options.count_workers(args, device.type))
-    total = 0.0
+    order = shuffled(dataset.entries, args.batch_size * us.count, args.seed, stage.number, epoch)
+    steps = us.steps(order[done:], args.batch_size)
+    mine = [index for step in steps for index in step.mine]
+    batches = iterate(dataset, args.batch_size, mine, options.count_workers(args, device.type))
     what = f"stage {stage.number} epoch {epoch}"
-    with tqdm(total=len(dataset), desc=what, unit="image", disable=None) as bar:
-        for step, batch in enumerate(batches, start=1):
+    with tqdm(total=len(dataset), initial=done, desc=what, unit="image", disable=None) as bar:
+        for step, batch in zip(steps, batches, strict=True):
             seen = features.of(batch, stage.tapped, device)
             loss = stage.loss(seen, batch.to(device))
-            value = loss.item()
-            if not math.isfinite(value):
-                raise InputError(
-                    f"the loss of stage {stage.number}, epoch {epoch}, step {step} is {value} "
-                    f"({batch.entries[0].image}); checkpoints of finished epochs are in {args.save_path}: "
-                    "lower the learning rates, or look at that image"
-                )
-            loss.backward()
+            progress.require_finite(value := loss.item(), batch.entries[0].image)
+            (loss * step.weight).backward()
+            us.add_up(each.grad for group in stage.parameters for each in group["params"])
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)  # at once: the next forward pass wants the memory
-            total += value * len(batch.entries)
-            bar.update(len(batch.entries))
-    return total / len(dataset)
+            bar.update(step.size)
+            progress.add(value * step.weight, step.size, time.perf_counter() - started)
+    return progress.position.loss / len(dataset)
 
 
 def save(args: argparse.Namespace, model: FiLoModel, stage: int, epoch: int, provenance: dict) -> Path:

@@ -2,9 +2,11 @@
 
 import io
 import sys
+import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,10 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 SHOWN = 20  # lines per kind of problem; a broken download would otherwise scroll the summary away
+
+# The formats and the limit of the loader, `filo.transforms`; these scripts run without it.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+LARGEST = 16384**2
 
 # Every kind of problem and what becomes of the image.
 KINDS = {
@@ -101,19 +107,34 @@ class Problems:
                 print(f"{kind}: ... and {len(lines) - SHOWN} more, {len(lines)} in all", file=sys.stderr)
 
 
-def check(items: list[Item], problems: Problems, quick: bool) -> list[Finding]:
+def check(items: list[Item], problems: Problems, quick: bool, largest: int = LARGEST) -> list[Finding]:
     """Read every image and mask; the findings keep the order of the items.
 
-    `quick` reads only headers: sizes are still compared, damaged or blank pixels go unseen.
+    `quick` reads only headers: sizes are still compared, damaged or blank pixels go unseen. An image of more
+    than `largest` pixels counts as unreadable.
     """
     items = without_shared_masks(without_strays(items, problems), problems)
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter lock
+    # Pillow decodes outside the interpreter lock
+    with limit_pixels(largest), ThreadPoolExecutor() as pool:
         work = pool.map(partial(inspect, quick=quick), items)
         findings = list(tqdm(work, "checking", len(items), unit="image", disable=None))
     for finding in findings:
         if finding.kind:
             problems.add(finding.kind, finding.item.cls_name, finding.path, finding.detail)
     return findings
+
+
+@contextmanager
+def limit_pixels(largest: int) -> Iterator[None]:
+    """Let Pillow open no image of more pixels; otherwise its limit is a number of its own, and twice that."""
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.MAX_IMAGE_PIXELS = largest
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def without_strays(items: list[Item], problems: Problems) -> list[Item]:
@@ -174,7 +195,9 @@ def inspect_mask(item: Item, size: tuple[int, int], quick: bool) -> Finding:
 
 def read_image(path: Path, quick: bool = False) -> Image.Image:
     """Open and decode fully, so that a truncated file shows itself now and not in the middle of a run."""
-    with Image.open(path) as image:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise OSError("it is no file")
+    with Image.open(path, formats=FORMATS) as image:
         if not quick:
             image.load()
         return image
@@ -187,6 +210,8 @@ def as_png(mask: Image.Image) -> bytes:
 
 
 def reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombWarning | Image.DecompressionBombError):
+        return "too large: raise the limit by --largest_image, or make it smaller"
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     if isinstance(error, OSError) and error.strerror:

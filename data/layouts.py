@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import meta
-from checks import Finding, Item, LayoutError, Problems, check
+from checks import LARGEST, Finding, Item, LayoutError, Problems, check
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # Images as well, but the loader does not read them: named, where other files are passed over in silence.
@@ -169,13 +169,20 @@ def arguments(about: str) -> argparse.ArgumentParser:
         "(copies, since links leaving the folder are refused by the loader); default: the root itself",
     )
     parser.add_argument("--quick", action="store_true", help="read only the headers of images, no pixels")
+    parser.add_argument(
+        "--largest_image",
+        type=int,
+        default=LARGEST,
+        metavar="PIXELS",
+        help=f"an image of more pixels is left out; each takes 4 bytes of memory (default: {LARGEST})",
+    )
     return parser
 
 
 def run(layout: Layout, args: argparse.Namespace) -> None:
     """Do what the command asks; whatever is wrong ends in one line on stderr and status 2."""
     try:
-        build(layout, args.root, args.out or args.root, args.quick)
+        build(layout, args.root, args.out or args.root, args.quick, args.largest_image)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader went away, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -191,7 +198,7 @@ def run(layout: Layout, args: argparse.Namespace) -> None:
         sys.exit(130)
 
 
-def build(layout: Layout, root: Path, base: Path, quick: bool) -> None:
+def build(layout: Layout, root: Path, base: Path, quick: bool, largest: int = LARGEST) -> None:
     """Walk `root`, check every file, write meta.json into `base`, print a summary and the next command."""
     base = check_folders(layout, root, base)
     walk = Walk(root)
@@ -199,7 +206,7 @@ def build(layout: Layout, root: Path, base: Path, quick: bool) -> None:
     if not items:
         raise LayoutError(f"no {layout.expected} under {root}: is this the root of {layout.title}?")
     meta.make_writable(base)
-    findings = check(items, walk.problems, quick)
+    findings = check(items, walk.problems, quick, largest)
     content = meta.entries(findings, root)
     name_empty_classes(content, findings, walk)
     meta.write(content, findings, root, base)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
+import checks
 import layouts
 
 NAME = "magnetic_tile"
@@ -53,8 +54,7 @@ def defect_item(walk: layouts.Walk, kind: str, image: Path, mask: Path | None) -
 
 def clean(mask: Path, size: tuple[int, int]) -> Image.Image:
     """The published mask with values 0 and 255 only, in its own size: that is compared to `size` later."""
-    with Image.open(mask) as image:
-        return image.convert("L").point(lambda value: 255 if value > 127 else 0)
+    return checks.read_image(mask).convert("L").point(lambda value: 255 if value > 127 else 0)
 
 
 LAYOUT = layouts.Layout(

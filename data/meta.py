@@ -50,7 +50,7 @@ def write(content: dict, findings: list[Finding], root: Path, base: Path) -> Non
             copy_files(kept, root, base)
         for finding in kept:
             if finding.drawn is not None:
-                write_bytes(base / finding.item.mask.relative_to(root), finding.drawn)
+                write_bytes(inside(base, base / finding.item.mask.relative_to(root)), finding.drawn)
         write_bytes(base / "meta.json", (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise LayoutError(f"cannot write under {base}: {error.strerror or error}") from error
@@ -60,9 +60,16 @@ def copy_files(kept: list[Finding], root: Path, base: Path) -> None:
     paths = {finding.item.image for finding in kept}
     paths |= {finding.item.mask for finding in kept if finding.item.mask and finding.drawn is None}
     for path in tqdm(sorted(paths), "copying", unit="file", disable=None):
-        target = base / path.relative_to(root)
+        target = inside(base, base / path.relative_to(root))
         if not (target.is_file() and filecmp.cmp(path, target)):
             replace_file(target, lambda temporary, path=path: shutil.copy2(path, temporary))
+
+
+def inside(base: Path, target: Path) -> Path:
+    """Give `target` back, or raise where a link on its way, as a downloaded set may hold, leaves `base`."""
+    if not Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(base)):
+        raise LayoutError(f"{target.parent} leads out of {base} by a link: remove it, and run this again")
+    return target
 
 
 def write_bytes(target: Path, data: bytes) -> None:
@@ -74,6 +81,7 @@ def replace_file(target: Path, fill: Callable[[Path], object]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        temporary.unlink(missing_ok=True)  # not to be written through, if it is a link
         fill(temporary)
         os.replace(temporary, target)
     finally:

@@ -9,8 +9,9 @@ are all normal.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from filo.decisions import (
 from filo.errors import InputError, exit_clearly
 from filo.files import sha256_of
 from filo.plots import MapValues, Scale
-from filo.records import Record, read_records, read_small
+from filo.records import Record, iterate_records, read_small
 from filo.thresholds import RULES, choose_threshold, rates
 
 ABOUT = ("results.json", "predict.json")  # of a run of test.py, of filo.predict
@@ -89,36 +90,45 @@ def calibrate_run(
     Raises:
         InputError: the run is damaged or knows no labels, or its checkpoint is not where it was.
     """
-    about, written = _read_about(run), read_records(run)
-    records = [record for record in written if not record.error]
-    labels = _labels(run, records, all_normal)
+    about = _read_about(run)
+    known: dict[str, Known] = {}
+    for record, label in _labelled(run, all_normal):
+        known.setdefault(record.class_name, Known()).add(record.score, label)
     path = out or _beside(about)
     rule = rule or ("quantile" if all_normal else "f1")
-    failed = len(written) - len(records)
+    failed = sum(bool(record.error) for record in iterate_records(run))
     chosen, skipped = {}, []
     lines = [f"note: {failed} images of the run failed and are left out"] if failed else []
-    for name in dict.fromkeys(record.class_name for record in records):
-        of_this = [i for i, record in enumerate(records) if record.class_name == name]
-        scores, own = [records[i].score for i in of_this], [labels[i] for i in of_this]
+    for name, own in known.items():
         try:
-            chosen[name] = _decide(
-                scores, own, rule, rate, _source(run, about), of_class(about["scoring"], name)
-            )
+            chosen[name] = _decide(own, rule, rate, _source(run, about), of_class(about["scoring"], name))
             lines.append(f"{name}: {_say(chosen[name])}")
         except InputError as error:
             skipped.append(name)
             lines.append(f"{name}: no threshold, {error}")
     if chosen:
-        new = Decisions(path, chosen, choose_scale(run, records, labels), of_class(about["scoring"], None))
+        scale = choose_scale(run, _labelled(run, all_normal))
+        new = Decisions(path, chosen, scale, of_class(about["scoring"], None))
         merged = read_decisions(path).merged(new, rescale)
         write_decisions(merged)
         lines += _say_scale(merged, new)
     return Calibrated(path, chosen, tuple(skipped), tuple(lines))
 
 
-def _decide(
-    scores: Sequence[float], labels: Sequence[int], rule: str, rate: float, source: dict, settings: dict
-) -> Decision:
+@dataclass
+class Known:
+    """Scores of images of one class, and their labels, 0 normal and 1 anomalous: 9 bytes for each."""
+
+    scores: array = field(default_factory=lambda: array("d"))
+    labels: array = field(default_factory=lambda: array("b"))
+
+    def add(self, score: float, label: int) -> None:
+        self.scores.append(score)
+        self.labels.append(label)
+
+
+def _decide(known: Known, rule: str, rate: float, source: dict, settings: dict) -> Decision:
+    scores, labels = known.scores, known.labels
     threshold = choose_threshold(scores, labels, rule, rate)
     return Decision(
         threshold=threshold,
@@ -174,16 +184,22 @@ def _read_about(run: Path) -> dict:
         ) from error
 
 
-def _labels(run: Path, records: Sequence[Record], all_normal: bool) -> list[int]:
-    bad = [record for record in records if record.label == 1]
-    unknown = [record for record in records if record.label is None]
-    if all_normal and bad:
-        raise InputError(f"--normal: {bad[0].image} of {run} is labelled anomalous; leave --normal out")
-    if unknown and not all_normal:
-        raise InputError(
-            f"{run} has no labels: add --normal if every image in it is normal, or take a run of test.py"
-        )
-    return [0 if all_normal else record.label for record in records]
+def _labelled(run: Path, all_normal: bool) -> Iterator[tuple[Record, int]]:
+    """Give the images of a run that did not fail with their labels.
+
+    Raises:
+        InputError: one has none, or not the one that all are said to have.
+    """
+    for record in iterate_records(run):
+        if record.error:
+            continue
+        if all_normal and record.label == 1:
+            raise InputError(f"--normal: {record.image} of {run} is labelled anomalous; leave --normal out")
+        if record.label is None and not all_normal:
+            raise InputError(
+                f"{run} has no labels: add --normal if every image in it is normal, or take a run of test.py"
+            )
+        yield record, int(bool(record.label))
 
 
 def _beside(about: Mapping) -> Path:
@@ -204,13 +220,13 @@ def _source(run: Path, about: Mapping) -> dict:
     return {"run": str(run), **data, "command": about.get("command", "")}
 
 
-def choose_scale(run: Path, records: Sequence[Record], labels: Sequence[int]) -> Scale | None:
+def choose_scale(run: Path, labelled: Iterable[tuple[Record, int]]) -> Scale | None:
     """Give the scale of heatmaps that the small maps of a run tell: from the median of normal images' pixels
     to the 99.9th percentile of anomalous ones', 1 where none is anomalous; None without maps.
     """
     normal, anomalous = values = MapValues(), MapValues()
-    for record, label in zip(records, labels, strict=True):
-        small = read_small(run, record.index)
+    for record, label in labelled:
+        small = read_small(run, record)
         if small is not None:
             values[label].add(small.anomaly_map)
     if not normal.maps:

@@ -11,19 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from filo.clip.load import OPENAI_MEAN_STD
 from filo.clip.sizes import read_sizes
 from filo.errors import InputError, exit_clearly
-from filo.files import sha256_of, write_atomically
+from filo.files import sha256_of
 from filo.grounding.weights import find_form
 from filo.methods.filo_config import FiLoConfig, config_from_dict
 from filo.options import make_parser, positive
 from filo.published import clip_part, trained_part
-from filo.weights import find_kind, fingerprint, read_tensors
+from filo.weights import find_kind, fingerprint, read_tensors, require_finite, write_tensors
 
 FORMAT = "filo-checkpoint-1"
 SUFFIX = ".safetensors"
@@ -63,15 +62,7 @@ def save_checkpoint(
     metadata = {"format": FORMAT, "method": "filo"}
     for name, part in (("config", asdict(config)), ("clip", clip), ("provenance", provenance)):
         metadata[name] = json.dumps(part)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-
-    def write(temporary: Path) -> None:
-        try:
-            save_file(tensors, temporary, metadata)
-        except SafetensorError as error:
-            raise OSError(f"{error}") from error
-
-    write_atomically(path, write)
+    write_tensors(path, state, metadata, is_lasting=True)
 
 
 def _check_fields(what: str, found: object, wanted: dict[str, type]) -> None:
@@ -171,7 +162,9 @@ def _load_ours(path: Path, header: dict[str, str]) -> Checkpoint:
         ) from error
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} has a damaged header ({type(error).__name__}: {error})") from error
-    return Checkpoint(read_tensors(path), config, clip, provenance, sha256_of(path))
+    state = read_tensors(path)
+    require_finite(path, state)
+    return Checkpoint(state, config, clip, provenance, sha256_of(path))
 
 
 def _load_published(
@@ -182,7 +175,7 @@ def _load_published(
     sizes = read_sizes(frozen)
     clip = {"model": PUBLISHED_CLIP if sizes.fits(PUBLISHED_CLIP) else "", "pretrained": IN_FILE}
     clip |= {"image_size": sizes.image_size, "sha256": fingerprint(frozen)}
-    clip |= {"mean": list(OPENAI_DATASET_MEAN), "std": list(OPENAI_DATASET_STD)}
+    clip |= {name: list(each) for name, each in zip(("mean", "std"), OPENAI_MEAN_STD, strict=True)}
     try:
         _check_clip(clip)
     except ValueError as error:
@@ -192,6 +185,7 @@ def _load_published(
     provenance |= {"published": f"{path.name}, in the form of the published program's weights"}
     # copied, so that nothing refers to the mapped file any longer
     state = {name: tensor.clone() for name, tensor in trained.items()}
+    require_finite("its trained part", state)
     return Checkpoint(state, config, clip, provenance, sha256_of(path))
 
 

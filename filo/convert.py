@@ -5,19 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from filo.checkpoint import IN_FILE, SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
-from filo.clip.load import resize_positions
+from filo.clip.load import OPENAI_MEAN_STD, resize_positions
 from filo.clip.sizes import read_sizes
 from filo.errors import InputError
 from filo.files import write_atomically
 from filo.published import WRAPPER, check_holdable, join, list_unused
 from filo.trained_clip import TABLE, check_fingerprint, find_trained_weights, locate
-from filo.weights import fingerprint, read_tensors
+from filo.weights import fingerprint, read_tensors, write_tensors
 
 
 def convert(
@@ -73,7 +70,7 @@ def to_ours(
     kept = beside.exists() and _same_tensors(read_tensors(beside), frozen)
     if not kept:
         refuse_to_overwrite(beside, overwrite)
-        _save_tensors(beside, frozen)
+        write_tensors(beside, frozen)
     clip = checkpoint.clip | {"model": model or checkpoint.clip["model"], "pretrained": beside.name}
     origin = {"converted_from": {"file": source.name, "sha256": checkpoint.sha256}}
     save_checkpoint(target, checkpoint.state, checkpoint.config, clip, checkpoint.provenance | origin)
@@ -89,16 +86,6 @@ def _same_tensors(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> b
     return some.keys() == others.keys() and all(
         t.dtype == others[name].dtype and torch.equal(t, others[name]) for name, t in some.items()
     )
-
-
-def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    def write(temporary: Path) -> None:
-        try:
-            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary)
-        except SafetensorError as error:
-            raise OSError(f"{error}") from error
-
-    write_atomically(path, write)
 
 
 # ---- ours -> published
@@ -127,7 +114,7 @@ def to_published(
 
 
 def _check_normalisation(checkpoint: Checkpoint) -> None:
-    for name, wanted in (("mean", OPENAI_DATASET_MEAN), ("std", OPENAI_DATASET_STD)):
+    for name, wanted in zip(("mean", "std"), OPENAI_MEAN_STD, strict=True):
         found = checkpoint.clip[name]
         if not all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(found, wanted, strict=True)):
             raise InputError(f"its images have the {name} {found}, the published form knows OpenAI's alone")

@@ -1,6 +1,9 @@
 """What a method is trained and tested on: one dataset class over any meta.json."""
 
+import ctypes
+import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from filo import transforms
 from filo.errors import InputError
 from filo.meta import Entry, Meta
 from filo.transforms import image_size, image_tensor, mask_tensor, mosaic, open_image, open_mask
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
 class Sample(NamedTuple):
@@ -89,14 +95,18 @@ class AnomalyDataset(Dataset):
             image, mask, label = self._mosaic(entry, rng)
             return Sample(self._prepare(image), mask_tensor(mask, self.side), label, index, True)
         if entry.image in self.kept:
-            mask = open_mask(entry.mask, image_size(entry.image)) if entry.mask else None
-            return Sample(None, mask_tensor(mask, self.side), entry.label, index)
+            return Sample(None, self.read_mask(entry), entry.label, index)
         image, mask = self._open(entry)
         return Sample(self._prepare(image), mask_tensor(mask, self.side), entry.label, index)
 
     def read_image(self, entry: Entry) -> Tensor:
         """Give an image of the dataset as it is, (3, S, S)."""
         return self._prepare(open_image(entry.image))
+
+    def read_mask(self, entry: Entry) -> Tensor:
+        """Give the mask of an image of the dataset, boolean (S, S), without reading the image."""
+        mask = open_mask(entry.mask, image_size(entry.image)) if entry.mask else None
+        return mask_tensor(mask, self.side)
 
     def _prepare(self, image: Image.Image) -> Tensor:
         return image_tensor(image, self.side, self.mean, self.std)
@@ -123,13 +133,21 @@ def iterate(
     workers > 0.
 
     Raises:
-        InputError: an image or mask cannot be read; the same line whatever process read it.
+        InputError: an image or mask cannot be read, the same line whatever process read it; or such a
+            process died.
     """
     order = range(len(dataset)) if order is None else order
     loader = DataLoader(
-        _Guarded(dataset), batch_size, sampler=order, num_workers=workers, collate_fn=list, pin_memory=False
+        _Guarded(dataset, transforms.LARGEST),
+        batch_size,
+        sampler=order,
+        num_workers=workers,
+        collate_fn=list,
+        pin_memory=False,
+        worker_init_fn=_follow_parent,
+        generator=torch.Generator(),  # torch's own is left as it was, so that nothing depends on how often
     )
-    for items in loader:
+    for items in _survivors(loader):
         samples = [_unwrap(item) for item in items]
         live = [row for row, sample in enumerate(samples) if sample.image is not None]
         yield Batch(
@@ -164,16 +182,43 @@ def shuffled(entries: Sequence[Entry], batch_size: int, *key: int) -> list[int]:
     return [i for b in [batches[k] for k in rng.permutation(len(batches))] + last for i in b]
 
 
-class _Guarded(Dataset):
-    """Hands a fault over as a value: a worker process would wrap the exception into its traceback."""
+def _follow_parent(_: int) -> None:
+    """Leave Ctrl-C and SIGTERM, which reach all processes of a job, to the one that started this one, and end
+    with it: where it is killed, others wait until nobody holds its connections any longer.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(AttributeError, OSError):  # Linux only; elsewhere it takes some seconds
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    def __init__(self, dataset: AnomalyDataset) -> None:
-        self.dataset = dataset
+
+def _survivors(loader: DataLoader) -> Iterator[list]:
+    """Give what the processes of a loader read, as long as they live."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise InputError(
+            "a process that reads images died, most likely for want of memory: start again with fewer "
+            f"--workers than {loader.num_workers}, 0 for none ({str(error).splitlines()[0]})"
+        ) from error
+
+
+class _Guarded(Dataset):
+    """Hands a fault over as a value: a worker process would wrap the exception into its traceback.
+
+    `largest` is the limit of images, which a process may have to be told.
+    """
+
+    def __init__(self, dataset: AnomalyDataset, largest: int) -> None:
+        self.dataset, self.largest = dataset, largest
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Sample | InputError:
+        transforms.allow_pixels(self.largest)
         try:
             return self.dataset[index]
         except InputError as error:

@@ -2,10 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,37 +12,17 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from filo.class_result import ClassResult
 from filo.curves import class_curves
-from filo.datasets import AnomalyDataset, iterate
+from filo.datasets import AnomalyDataset, Batch, iterate
 from filo.errors import InputError
 from filo.grounding.boxes import Boxes
 from filo.meta import Entry
 from filo.methods.filo import FiLoModel, Prediction
 from filo.metrics import COLUMNS, class_metrics, mean_metrics
+from filo.outcomes import Kept, Outcome
+from filo.processes import ALONE, Processes
 from filo.prompts import spoken
-
-
-@dataclass
-class ClassResult:
-    """Metrics of one class in [0, 1], None where undefined, and why; its curves as `class_curves` gives them,
-    None unless they are wanted.
-    """
-
-    class_name: str
-    normal: int
-    anomalous: int
-    metrics: dict[str, float | None]
-    notes: list[str]
-    curves: dict | None = None
-
-
-class Outcome(NamedTuple):
-    """What a method says about one image, as in `Prediction`; the map (S, S) is on the CPU."""
-
-    score: float
-    anomaly_map: Tensor
-    similarities: list[float]
-    position: int
 
 
 class _Collected:
@@ -83,49 +61,104 @@ def evaluate(
     eval_size: int | None = None,
     observe: Callable[[int, Entry, Outcome], None] | None = None,
     with_curves: bool = False,
+    kept: Kept | None = None,
+    us: Processes = ALONE,
 ) -> list[ClassResult]:
     """Score every class; a class's maps are dropped as soon as its last image is done.
 
+    Of several processes each computes whole batches in turn, the same ones as a single process; the first one
+    gets and scores what all found, the others give nothing and need no `kept`.
+
     `boxes` are those a detector found in every image; None without a detector. With `eval_size` maps and
     masks are brought to that side before they are compared, which takes less time and memory and changes the
-    numbers. `observe` is told of every image, with its number in the dataset.
+    numbers. `observe` is told of every image, with its number in the dataset. With `kept` outcomes
+    are kept on disk, and those it has taken up are not computed again, nor told.
 
     Raises:
         InputError: an image cannot be read, or the method gives a value that is not finite.
     """
-    counts = Counter(entry.class_name for entry in dataset.entries)
-    collected: dict[str, _Collected] = {}
-    results, index = {}, 0
-    with tqdm(total=len(dataset), desc="test", unit="image", disable=None) as bar:
-        for batch in iterate(dataset, batch_size, workers=workers):
-            of_batch = None if boxes is None else [boxes[entry] for entry in batch.entries]
-            images = batch.images.to(device, non_blocking=True)
-            outcomes = unpack(method.predict(images, batch.class_names, boxes=of_batch))
-            for entry, outcome, mask in zip(batch.entries, outcomes, batch.masks, strict=True):
+    tally = _Tally(dataset, eval_size, with_curves, kept)
+    (done, *_), total = us.gather(tally.done), len(dataset)
+    index = done if done == total else done - done % batch_size  # a batch is computed as it was before
+    starts = range(index, total, batch_size)
+    mine = [i for start in starts[us.rank :: us.count] for i in range(start, min(start + batch_size, total))]
+    batches = iterate(dataset, batch_size, mine, workers)
+    answers = _answer(method, batches, device, boxes)
+    with tqdm(total=total, initial=index, desc="test", unit="image", disable=None) as bar:
+        for prediction, masks in us.in_turn(answers, len(starts)):
+            for outcome, mask in zip(unpack(prediction), masks, strict=True):
+                entry = dataset.entries[index]
                 require_finite(outcome, entry.image)
-                name, anomaly_map = entry.class_name, outcome.anomaly_map
-                if eval_size:
-                    anomaly_map, mask = _resize(anomaly_map, eval_size), _resize(mask, eval_size) > 0.5
-                if name not in collected:
-                    collected[name] = _Collected(counts[name], eval_size or dataset.side)
-                collected[name].add(entry, outcome.score, anomaly_map, mask)
-                if observe:
-                    observe(index, entry, outcome)
+                if index >= done:
+                    if observe:
+                        observe(index, entry, outcome)
+                    tally.add(entry, outcome, mask)
                 index += 1
-                if collected[name].is_complete:
-                    results[name] = _score(name, collected.pop(name), with_curves)
-            bar.update(len(batch.entries))
-    return [results[name] for name in dataset.meta.classes]
+            bar.update(len(masks))
+    return [tally.results[name] for name in dataset.meta.classes] if us.is_first else []
+
+
+def _answer(
+    method: FiLoModel, batches: Iterable[Batch], device: torch.device, boxes: Mapping[Entry, Boxes] | None
+) -> Iterator[tuple[Prediction, Tensor]]:
+    """Give what the method says about each batch, on the CPU, and its masks."""
+    for batch in batches:
+        of_batch = None if boxes is None else [boxes[entry] for entry in batch.entries]
+        images = batch.images.to(device, non_blocking=True)
+        yield _to_cpu(method.predict(images, batch.class_names, boxes=of_batch)), batch.masks
+
+
+class _Tally:
+    """Scores classes as they become complete, and drops what was collected of them.
+
+    Attributes:
+        done: how many images were taken up from disk
+        results: by class
+    """
+
+    def __init__(
+        self, dataset: AnomalyDataset, eval_size: int | None, with_curves: bool, kept: Kept | None
+    ) -> None:
+        self.dataset, self.eval_size, self.with_curves, self.kept = dataset, eval_size, with_curves, kept
+        self.counts = Counter(entry.class_name for entry in dataset.entries)
+        self.collected: dict[str, _Collected] = {}
+        self.results: dict[str, ClassResult] = {}
+        self.done = kept.taken if kept else 0
+        if kept:
+            self.results |= kept.results
+            for entry, outcome in kept.outcomes():
+                self._collect(entry, outcome, dataset.read_mask(entry))
+
+    def add(self, entry: Entry, outcome: Outcome, mask: Tensor) -> None:
+        if self.kept:
+            self.kept.add(entry, outcome)
+        self._collect(entry, outcome, mask)
+
+    def _collect(self, entry: Entry, outcome: Outcome, mask: Tensor) -> None:
+        name, anomaly_map = entry.class_name, outcome.anomaly_map
+        if self.eval_size:
+            anomaly_map, mask = _resize(anomaly_map, self.eval_size), _resize(mask, self.eval_size) > 0.5
+        if name not in self.collected:
+            self.collected[name] = _Collected(self.counts[name], self.eval_size or self.dataset.side)
+        self.collected[name].add(entry, outcome.score, anomaly_map, mask)
+        if self.collected[name].is_complete:
+            self.results[name] = _score(name, self.collected.pop(name), self.with_curves)
+            if self.kept:
+                self.kept.finish(self.results[name])
 
 
 def unpack(prediction: Prediction) -> list[Outcome]:
     """Give what is said about each image by itself."""
-    scores, maps = (tensor.float().cpu() for tensor in prediction[:2])
-    others = zip(prediction.similarities, prediction.positions, strict=True)
     return [
         Outcome(score.item(), anomaly_map, similarities.tolist(), position)
-        for score, anomaly_map, (similarities, position) in zip(scores, maps, others, strict=True)
+        for score, anomaly_map, similarities, position in zip(*_to_cpu(prediction), strict=True)
     ]
+
+
+def _to_cpu(prediction: Prediction) -> Prediction:
+    scores, maps, similarities, positions = prediction
+    similarities = tuple(each.cpu() for each in similarities)
+    return Prediction(scores.float().cpu(), maps.float().cpu(), similarities, positions)
 
 
 def require_finite(outcome: Outcome, image: Path) -> None:

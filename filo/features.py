@@ -16,23 +16,24 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
 from filo.clip.vision import ImageFeatures, join
 from filo.datasets import AnomalyDataset, Batch
 from filo.errors import InputError
-from filo.files import sha256_of, write_atomically, write_json
+from filo.files import sha256_of, sweep_old, write_json
 from filo.meta import Entry
 from filo.methods.filo import FiLoModel
+from filo.processes import ALONE, Processes
+from filo.weights import write_tensors
 
 ABOUT = "features.json"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 class FeatureStore:
-    """Features of one dataset's images under one CLIP and its taps.
+    """Features of one dataset's images under one CLIP and its taps; several processes may use them at once.
 
     Raises:
         InputError: the folder holds those of another CLIP, size or taps, or cannot be written to.
@@ -50,6 +51,7 @@ class FeatureStore:
                 f"{folder} holds features of something else: {differing}; choose another --cache_features, "
                 "or remove that folder"
             )
+        sweep_old(folder, ".safetensors")
 
     def has(self, key: str) -> bool:
         return key in self._images or self._path(key).is_file()
@@ -86,14 +88,7 @@ class FeatureStore:
         tensors = {f"tap{i}": tap for i, tap in enumerate(distinct)} | {"image": features.image}
         tensors = {name: t[0].detach().cpu().to(self.dtype).contiguous() for name, t in tensors.items()}
         metadata = {name: _checksum(t) for name, t in tensors.items()} | {"layout": json.dumps(layout)}
-
-        def save(temporary: Path) -> None:
-            try:
-                save_file(tensors, temporary, metadata)
-            except SafetensorError as error:
-                raise OSError(f"{error}") from error
-
-        write_atomically(self._path(key), save)
+        write_tensors(self._path(key), tensors, metadata)
 
     def remember(self, key: str, features: ImageFeatures) -> ImageFeatures:
         """Keep a global feature in memory alone, and give it as it will be read again."""
@@ -137,7 +132,8 @@ def _checksum(tensor: Tensor) -> str:
 class FrozenFeatures:
     """Gives the image features of batches: from the store where they are, from the tower where not.
 
-    Without a store everything is computed. Mosaics are never kept, as they do not come again.
+    Without a store everything is computed. Mosaics are never kept, as they do not come again. Several
+    processes may fill one store at once.
     """
 
     def __init__(
@@ -145,14 +141,15 @@ class FrozenFeatures:
         tower: Callable[[Tensor, bool], ImageFeatures],
         dataset: AnomalyDataset,
         store: FeatureStore | None = None,
+        us: Processes = ALONE,
     ) -> None:
         self.tower, self.dataset, self.store = tower, dataset, store
         self.is_full = False  # whether the disk is: then nothing more is written
         self.keys: dict[Path, str] = {}
         if store is not None:
             paths = sorted({entry.image for entry in dataset.entries})
-            hashing = tqdm(paths, desc="images looked up", unit="image", disable=None)
-            self.keys = {path: sha256_of(path) for path in hashing}
+            hashing = tqdm(us.share(paths), desc="images looked up", unit="image", disable=None)
+            self.keys = dict(zip(paths, us.collect([_hash(path) for path in hashing]), strict=True))
 
     def begin_epoch(self, number: int) -> None:
         """Tell the dataset which epoch it is, and which images need not be read in it."""
@@ -165,10 +162,11 @@ class FrozenFeatures:
         Raises:
             InputError: an image cannot be read, or the disk is full.
         """
-        computed = self.tower(batch.images.to(device), tapped) if len(batch.images) else None
         if self.store is None:
-            return computed
-        rows = {row: computed.row(i) for i, row in enumerate(batch.live)}
+            return self.tower(batch.images.to(device), tapped)
+        # one by one: what an image gives must not depend on which others of its batch are kept already
+        images = [batch.images[i : i + 1].to(device) for i in range(len(batch.live))]
+        rows = {row: self.tower(image, tapped) for row, image in zip(batch.live, images, strict=True)}
         for row, features in rows.items():
             if row not in batch.mosaics:
                 rows[row] = self._keep(batch.entries[row], features, tapped)
@@ -207,12 +205,25 @@ class FrozenFeatures:
             )
 
 
+def _hash(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); in a dataset: run its script again"
+        ) from error
+
+
 def _size(numbers: int, dtype: torch.dtype) -> str:
     return f"{numbers * dtype.itemsize / 1e6:,.1f} MB"
 
 
 def open_features(
-    method: FiLoModel, dataset: AnomalyDataset, folder: Path | None = None, precision: str = "fp32"
+    method: FiLoModel,
+    dataset: AnomalyDataset,
+    folder: Path | None = None,
+    precision: str = "fp32",
+    us: Processes = ALONE,
 ) -> FrozenFeatures:
     """Make the features of a dataset for training a method, kept in `folder` if there is one.
 
@@ -222,6 +233,6 @@ def open_features(
     if folder is None:
         return FrozenFeatures(method.image_features, dataset)
     store = FeatureStore(folder, method.frozen_settings(), precision)
-    features = FrozenFeatures(method.image_features, dataset, store)
+    features = FrozenFeatures(method.image_features, dataset, store, us)
     print(store.require_space(list(features.keys.values()), method.frozen_numbers()))
     return features

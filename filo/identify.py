@@ -10,7 +10,8 @@ from torch import Tensor
 
 from filo.checkpoint import IN_FILE, PUBLISHED_CLIP, Checkpoint, is_ours, load_checkpoint
 from filo.clip.sizes import read_sizes
-from filo.errors import InputError
+from filo.clip.tokens import fill_table
+from filo.errors import InputError, printable
 from filo.files import sha256_of
 from filo.grounding.weights import find_form
 from filo.methods.filo_config import PRESETS, FiLoConfig, preset_name
@@ -71,14 +72,9 @@ def _layout(path: Path, what: str, rows: Rows) -> str:
         ("sha256", sha256_of(path)),
         *rows,
     ]
-    rows = [(_printable(label)[:LABEL], _printable(value)) for label, value in rows]
+    rows = [(printable(label)[:LABEL], printable(value)) for label, value in rows]
     width = max(len(label) for label, _ in rows)
     return "\n".join([str(path), *(f"  {label:<{width}}  {value}" for label, value in rows)])
-
-
-def _printable(text: str) -> str:
-    """Names and notes in a file are others' words, and no commands to the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _count(weights: Mapping[str, Tensor], parts: Mapping[str, str]) -> Rows:
@@ -127,7 +123,7 @@ def _published(path: Path, weights: Mapping[str, Tensor], features_list: tuple[i
 
 
 def _clip(path: Path, weights: Mapping[str, Tensor]) -> Rows:
-    plain = {name.removeprefix("text."): t for name, t in weights.items()}
+    plain = {name.removeprefix("text."): t for name, t in fill_table(weights).items()}
     rows = [*_count(plain, CLIP_PARTS), ("fingerprint", fingerprint(weights)[:12])]
     try:
         sizes = read_sizes(plain)

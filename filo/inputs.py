@@ -1,16 +1,17 @@
-"""Which images a command line means: files, folders and globs -> paths, each once, each with a class."""
+"""Which images a command line means: files, folders, globs and lists -> paths, each with a class."""
 
 import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filo.errors import InputError
 from filo.files import readable
+from filo.image_list import read_list
 from filo.run_folder import HEATMAPS, LINES, SMALL
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm"}
-MOST_PIXELS = 100_000_000  # of the images of one batch together: 400 MB
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class Input:
     error: str = ""
 
 
-def find_images(arguments: Sequence[str], class_name: str | None) -> list[Input]:
-    """Find all images that files, folders and globs (`*`, `?`, `[...]`, `**`) name, each path once.
+def find_images(arguments: Sequence[str], class_name: str | None) -> Iterator[Input]:
+    """Find all images that files, folders and globs (`*`, `?`, `[...]`, `**`) name, one that is named twice
+    twice.
 
     In folders, and among what a glob matches, files are taken for images by their suffix, and hidden ones
     never; what a run drew below a folder is passed over. A file that is named is always meant. An argument
@@ -40,32 +42,28 @@ def find_images(arguments: Sequence[str], class_name: str | None) -> list[Input]
     Without `class_name` an image's class is its folder: of a folder that was named the first one below it, or
     itself for images that lie directly in it; otherwise the folder that the image lies in.
     """
-    inputs: dict[str, Input] = {}
     for argument in arguments:
         for path, root, error in _expand(argument):
-            key = os.path.abspath(path)  # a link and what it leads to are two images
             name = class_of(path, root) if class_name is None and not error else class_name or ""
-            inputs.setdefault(key, Input(path, root, name, error))
-    return list(inputs.values())
+            yield Input(path, root, name, error)
 
 
-def batches(
-    inputs: Sequence[Input], size: int, count_pixels: Callable[[Path], int], most_pixels: int = MOST_PIXELS
-) -> Iterator[list[int]]:
-    """Give the numbers of up to `size` images of one class at a time, in order; of several images, all
-    together have at most `most_pixels`.
+def listed_images(name: str, class_name: str | None, from_folder: bool) -> Iterator[Input]:
+    """Give the images of a list (`filo.image_list`), one that is named twice twice; whether they are there
+    is not looked at.
+
+    A class in the list comes before `class_name`, and that before the folder that the image lies in.
+
+    Raises:
+        InputError: the list cannot be read, or nothing says what an image of it shows.
     """
-    batch: list[int] = []
-    held = 0
-    for i, each in enumerate(inputs):
-        pixels = 0 if size == 1 or each.error else count_pixels(each.path)
-        is_full = len(batch) == size or held + pixels > most_pixels
-        if batch and (is_full or each.class_name != inputs[batch[0]].class_name):
-            yield batch
-            batch, held = [], 0
-        batch.append(i)
-        held += pixels
-    yield batch
+    for number, path, own in read_list(name):
+        if not (own or class_name or from_folder):
+            raise InputError(
+                f"the list {name}, line {number}: nothing says what the image shows: write a tab and its "
+                "class behind it, name one class for all by --class, or add --class_from_folder"
+            )
+        yield Input(path, path.parent, own or class_name or class_of(path, path.parent))
 
 
 def class_of(path: Path, root: Path) -> str:
@@ -74,19 +72,24 @@ def class_of(path: Path, root: Path) -> str:
     return readable(Path(below[0] if len(below) > 1 else Path(os.path.abspath(root)).name))
 
 
-def _expand(argument: str) -> list[tuple[Path, Path, str]]:
+def _expand(argument: str) -> Iterator[tuple[Path, Path, str]]:
     """Give path, root and error of everything that one argument names."""
-    path = Path(argument)
+    path, is_empty = Path(argument), True
     if os.path.exists(path) and not os.path.isdir(path):
-        return [(path, path.parent, "")]
+        yield path, path.parent, ""
+        return
     if not os.path.exists(path) and not glob.has_magic(argument):
-        return [(path, path.parent, "no such file or folder")]
+        yield path, path.parent, "no such file or folder"
+        return
     try:
-        found = list(_walk(path) if os.path.isdir(path) else _expand_glob(argument))
+        for found in _walk(path) if os.path.isdir(path) else _expand_glob(argument):
+            is_empty = False
+            yield found
     except OSError as error:
-        return [(path, path.parent, f"{error.filename} cannot be looked through: {error.strerror or error}")]
-    kinds = ", ".join(sorted(SUFFIXES))
-    return found or [(path, path.parent, f"no image there, nothing that ends in {kinds}")]
+        yield path, path.parent, f"{error.filename} cannot be looked through: {error.strerror or error}"
+        return
+    if is_empty:
+        yield path, path.parent, f"no image there, nothing that ends in {', '.join(sorted(SUFFIXES))}"
 
 
 def _expand_glob(pattern: str) -> Iterator[tuple[Path, Path, str]]:
@@ -108,9 +111,11 @@ def _walk(root: Path) -> Iterator[tuple[Path, Path, str]]:
         if real in seen or (folder != root and _is_drawn(folder)):
             continue
         seen.add(real)
-        children = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
-        yield from ((child, root, "") for child in children if _is_image(child))
-        waiting += [child for child in reversed(children) if child.is_dir()]
+        with os.scandir(folder) as found:  # names alone are held: there may be very many
+            names = sorted((each.name, each.is_dir()) for each in found if not each.name.startswith("."))
+        images = (name for name, is_dir in names if not is_dir and _is_called_image(name))
+        yield from ((folder / name, root, "") for name in images)
+        waiting += [folder / name for name, is_dir in reversed(names) if is_dir]
 
 
 def _is_drawn(folder: Path) -> bool:
@@ -119,4 +124,8 @@ def _is_drawn(folder: Path) -> bool:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    return _is_called_image(path.name) and not path.name.startswith(".") and not path.is_dir()
+
+
+def _is_called_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES

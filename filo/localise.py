@@ -17,6 +17,7 @@ from filo.grounding.config import default_config, read_config
 from filo.grounding.detector import GroundingDino
 from filo.grounding.search import Request, find_boxes
 from filo.meta import Entry, Meta
+from filo.processes import ALONE, Processes
 from filo.prompts import ClassTexts
 from filo.transforms import open_image
 
@@ -171,8 +172,10 @@ def localise(
     rules: BoxRules,
     side: int,
     device: torch.device,
+    us: Processes = ALONE,
 ) -> Localised:
-    """Find the boxes of every image of a dataset as `options.add_detector_options` was answered.
+    """Find the boxes of every image of a dataset as `options.add_detector_options` was answered; of several
+    processes each looks at its share.
 
     Raises:
         InputError: the detector cannot be loaded, or may not run though something is missing.
@@ -184,7 +187,9 @@ def localise(
             print("note: with neither grounding nor position boxes mean nothing, so none are looked for")
         return Localised(None, localiser.record)
     requests = [Request(entry.image, texts[entry.class_name].phrases) for entry in meta.entries]
-    boxes = localiser.find(requests, open_image, args.batch_size, has_bar=True)
+    boxes = us.collect(localiser.find(us.share(requests), open_image, args.batch_size, has_bar=True))
+    localiser.detected = sum(us.gather(localiser.detected))
+    localiser.seconds = max(us.gather(localiser.seconds))
     print(
         f"boxes: {len(requests)} images in {localiser.seconds:.1f} s, {localiser.detected} of them run "
         f"through the detector, the others from {localiser.cache.folder}"

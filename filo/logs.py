@@ -26,6 +26,7 @@ PACKAGES = (
     "pillow",
     "safetensors",
 )
+STATE_SIZE = 3  # of a checkpoint's: AdamW keeps two numbers beside each weight
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -107,18 +108,30 @@ def _peak_rss() -> int:
 
 
 def announce(
-    folder: Path, images: int, epochs: Sequence[int], keep: str, state: Mapping[str, torch.Tensor]
+    folder: Path,
+    images: int,
+    epochs: Sequence[int],
+    keep: str,
+    state: Mapping[str, torch.Tensor],
+    is_saved: bool,
 ) -> None:
-    """Say what training is about to do and what it will take on disk; `keep` is `all` or `last`."""
+    """Say what training is about to do and what it will take on disk; `keep` is `all` or `last`. If it
+    `is_saved`, the state to go on from is there too, twice for a moment.
+    """
     size = sum(t.numel() * t.element_size() for t in state.values()) / 1e9
     files = sum(min(count, 1) if keep == "last" else count for count in epochs)
+    kept = STATE_SIZE * size if is_saved else 0.0
+    said = f" and a state of up to {kept:.2f} GB" if is_saved else ""
     free = shutil.disk_usage(folder).free / 1e9
     print(
-        f"{images} images, {' + '.join(map(str, epochs))} epochs, {files} checkpoints of {size:.2f} GB into "
-        f"{folder} ({free:.1f} GB free)"
+        f"{images} images, {' + '.join(map(str, epochs))} epochs, {files} checkpoints of {size:.2f} GB{said} "
+        f"into {folder} ({free:.1f} GB free)"
     )
-    if size * (files + 1) > free:
-        print("warning: the disk may become full; --keep last keeps one checkpoint for each stage")
+    if size * (files + 1) + 2 * kept > free:
+        print(
+            "warning: the disk may become full; --keep last keeps one checkpoint for each stage, "
+            "--save_every 0 no state"
+        )
 
 
 def pick_device(name: str | None) -> torch.device:

@@ -110,7 +110,8 @@ def _inside(meta: Path, root: Path, where: str, name: str) -> Path:
         is_file = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:  # a name too long, a null byte, links in a ring
         raise InputError(
-            f"{meta}, {where}: {name[:200]!r} is no path ({error}); run the dataset's script again"
+            f"{meta}, {where}: {name[:200]!r} is no path ({getattr(error, 'strerror', None) or error}); run "
+            "the dataset's script again"
         ) from error
     if not path.is_relative_to(root):
         raise InputError(

@@ -12,6 +12,7 @@ from filo.errors import InputError
 from filo.grounding.boxes import Thresholds
 from filo.precision import DTYPES, is_native
 from filo.prompts import ClassTexts, PromptBook, find_prompt_file
+from filo.transforms import LARGEST, allow_pixels
 
 
 class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
@@ -71,9 +72,30 @@ def add_scale_option(add: Callable, default: str) -> None:
     )
 
 
+class _AllowPixels(argparse.Action):
+    """Sets the limit where the flag is read, so that no command can forget it."""
+
+    def __call__(self, parser, namespace, value, option_string=None) -> None:
+        setattr(namespace, self.dest, value)
+        allow_pixels(value)
+
+
+def add_image_option(add: Callable) -> None:
+    add(
+        "--largest_image",
+        type=pixels,
+        action=_AllowPixels,
+        default=LARGEST,
+        metavar="PIXELS",
+        help="an image of more pixels is refused; each takes 4 bytes of memory and more",
+    )
+
+
 def add_run_options(add: Callable) -> None:
+    add_image_option(add)
     add("--device", help="cuda, cuda:1, cpu, mps (default: CUDA's first, or the CPU)")
     add("--workers", type=count, help="processes that read images (default: 8 beside a GPU, otherwise none)")
+    add("--deterministic", action="store_true", help="on CUDA the same bits every time, more slowly")
 
 
 def add_speed_options(add: Callable) -> None:
@@ -90,6 +112,23 @@ def add_speed_options(add: Callable) -> None:
 def add_feature_options(add: Callable) -> None:
     add("--cache_features", type=Path, help="folder where the frozen features are kept, to be computed once")
     add("--cache_precision", choices=("fp32", "fp16"), default="fp32", help="fp16: half the disk, rounded")
+
+
+def add_resume_options(add: Callable) -> None:
+    add("--overwrite", action="store_true", help="throw away the run that the folder holds")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the unfinished run that the folder holds, and end if there is none; without this "
+        "flag an unfinished run of the same arguments goes on too, and otherwise one begins",
+    )
+    add(
+        "--save_every",
+        type=rate,
+        default=10,
+        metavar="MINUTES",
+        help="at most so much work is lost when the process is killed; 0: never save where it stands",
+    )
 
 
 def set_speed(args: argparse.Namespace, clip, device: torch.device) -> None:
@@ -165,6 +204,11 @@ def positive(text: str) -> int:
 def side(text: str) -> int:
     """Parse an image side in pixels."""
     return _bounded(text, int, 1, 4096)
+
+
+def pixels(text: str) -> int:
+    """Parse how many pixels an image may have."""
+    return _bounded(text, int, 1, 2**40)
 
 
 def count(text: str) -> int:

@@ -2,50 +2,63 @@
 
 python -m filo.predict parts/*.jpg --class "metal bracket" --ckpt_path filo.safetensors --out predictions
 python -m filo.predict parts --class_from_folder --ckpt_path filo.safetensors --out predictions
+python -m filo.predict --list a_million.txt --shard 2/4 --class nut --ckpt_path filo.safetensors --out big
+torchrun --nproc_per_node=4 -m filo.predict parts --class nut --ckpt_path filo.safetensors --out big
 
 Leaves with status 0 if every image was done, 1 if some failed, 2 if none could be done.
 """
 
 import argparse
-import shlex
 import sys
 import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
-from filo import options
-from filo.errors import ImageError, InputError, exit_clearly
-from filo.files import readable, sha256_of, write_json
-from filo.inputs import Input, batches, find_images
+from filo import options, prediction_state
+from filo.errors import InputError, exit_clearly
+from filo.files import write_json
+from filo.inputs import find_images, listed_images
+from filo.job import join
 from filo.localise import choose_detector
-from filo.logs import describe_environment, peak_memory, plain
-from filo.methods.filo_config import preset_name
-from filo.output import (
-    append_rows,
-    name_heatmaps,
-    require_elsewhere,
-    to_record,
-    write_pictures,
-)
-from filo.pictures import Picture, count_pixels
+from filo.logs import peak_memory
+from filo.look import look_at_all
+from filo.merge import merge
+from filo.output import require_elsewhere, write_failed
 from filo.plots import given_scale
+from filo.prediction import arguments, describe_answers, describe_run
 from filo.predictor import FiLo
-from filo.records import Record, write_record
+from filo.processes import Processes
+from filo.records import iterate_records
 from filo.report import write_report
-from filo.result import Result
-from filo.run_folder import PREDICTION, require_free, start_run
+from filo.resume import require_same_everywhere
+from filo.run_folder import FAILED, MERGE, PREDICTED, PREDICTION, require_free, start_run
+from filo.run_lock import hold
+from filo.shards import Shard, parse_shard, require_one_set
+from filo.summary import by_decision, say_what_failed, summarise
+from filo.worklist import Worklist
 
 
 def parse_args() -> argparse.Namespace:
     parser = options.make_parser(__doc__)
     parser.prog = "python -m filo.predict"
     add = parser.add_argument_group("data: what is looked at").add_argument
-    add("images", nargs="+", metavar="IMAGES", help="files, folders, globs")
+    add("images", nargs="*", metavar="IMAGES", help="files, folders, globs")
+    add(
+        "--list",
+        metavar="FILE",
+        help="text file with one image a line, as many as there are: its path, and where it is wanted a tab "
+        "and its class; - for the standard input",
+    )
+    add(
+        "--shard",
+        metavar="I/N",
+        help="look at the I-th of N shards alone, counted from 1, in a folder of its own within --out; "
+        "`python -m filo.merge` puts all together",
+    )
     add("--class", dest="class_name", metavar="NAME", help="what the images show, such as 'metal bracket'")
     add(
         "--class_from_folder",
@@ -74,62 +87,120 @@ def parse_args() -> argparse.Namespace:
     options.add_scale_option(add, "the calibrated ones, or else 0 and 1")
     add("--heatmap_side", type=options.side, default=1024, help="longest side of a heatmap, in pixels")
     add("--no_heatmaps", action="store_true", help="write no heatmaps")
+    add(
+        "--no_pictures",
+        action="store_true",
+        help="write neither heatmaps nor the small pictures that a report shows, which of very many images "
+        "fill a disk",
+    )
     add("--no_report", action="store_true", help="write no report.html")
+    options.add_image_option(add)
     add("--device", help="cuda, cuda:1, cpu, mps (default: CUDA's first, or the CPU)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.shard = None if args.shard is None else parse_shard(args.shard)
+    return args
 
 
 def main() -> int:
-    args = parse_args()
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large has its own line
-    inputs = choose_images(args)
-    require_free(args.out, PREDICTION, args.overwrite)
-    require_elsewhere(args.out, inputs)
-    filo = load(args)
-    inputs = by_class(filo, inputs, args.class_from_folder)
-    require_any(inputs)
-    say_what_is_undecided(filo)
-    start_run(args.out, PREDICTION, arguments(args), [] if args.no_heatmaps else name_heatmaps(inputs))
-
-    started = time.perf_counter()
-    failed = run(args, filo, inputs)
-    seconds = time.perf_counter() - started
-
-    about = describe_run(args, filo, inputs, failed) | {"seconds": round(seconds, 2)}
-    about |= {"seconds_per_image": round(seconds / len(inputs), 4), "peak_memory": peak_memory(filo.device)}
-    write_json(args.out / "predict.json", about)
-    print(f"{len(inputs)} images in {seconds:.1f} s, {len(failed)} failed; predictions: {args.out}")
-    for record in failed:
-        print(f"failed: {record.image}: {record.error}", file=sys.stderr)
-    if not args.no_report and len(failed) < len(inputs):
-        print(f"report: {write_report(args.out)}")
-    return 0 if not failed else 1 if len(failed) < len(inputs) else 2
+    with join() as us:
+        args = parse_args()
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # what is too large has its own line
+        return predict(args, us)
 
 
-def by_class(filo: FiLo, inputs: Sequence[Input], from_folder: bool) -> list[Input]:
-    """Order images by class, each class called as it was understood; what a folder's name may mean becomes
-    an error of its images.
+def predict(args: argparse.Namespace, us: Processes) -> int:
+    """Look at all images, or at one shard of them in a folder of its own within --out; give the status.
+
+    Of several processes each looks at a shard, and the first one merges them when all are done.
+    """
+    args.shard = choose_shard(args, us)
+    work, folder = find_work(args), args.out
+    if args.shard is not None:
+        require_free(args.out, replace(MERGE, flag=PREDICTION.flag))
+        require_one_set(args.out, args.shard.of)
+        folder = args.out / args.shard.folder
+    with hold(folder, PREDICTION):
+        status = predict_into(folder, args, work, us)
+    if us.count == 1:
+        return status
+    us.wait()
+    return us.gather(merge(args.out, not args.no_report, "filo.predict") if us.is_first else None)[0]
+
+
+def choose_shard(args: argparse.Namespace, us: Processes) -> Shard | None:
+    """Give the shard that was asked for, of several processes that of this one's rank.
 
     Raises:
-        InputError: the one class that was named is not understood.
+        InputError: several processes were told a shard, or to share the standard input.
     """
-    names = dict.fromkeys(each.class_name for each in inputs if each.class_name or not each.error)
-    found = {name: understand(filo, name, from_folder) for name in names}
-    named = [
-        replace(each, class_name=found[each.class_name][0], error=each.error or found[each.class_name][1])
-        if each.class_name in found
-        else each
-        for each in inputs
-    ]
-    return sorted(named, key=lambda each: each.class_name)
+    if us.count == 1:
+        return args.shard
+    if args.shard is not None:
+        raise InputError(
+            f"--shard {args.shard}: each of the {us.count} processes looks at a shard of its own: leave it "
+            "out, or start one process"
+        )
+    if args.list == "-":
+        raise InputError(
+            f"--list -: {us.count} processes cannot all read the standard input: put the list into a file"
+        )
+    return Shard(us.rank + 1, us.count)
 
 
-def understand(filo: FiLo, name: str, from_folder: bool) -> tuple[str, str]:
-    """Give a class's name as it was understood and "", or a folder's name and why it is no class."""
+def predict_into(folder: Path, args: argparse.Namespace, work: Worklist, us: Processes) -> int:
+    """Look at images, or go on with the unfinished prediction of the same that the folder holds."""
+    goes_on = prediction_state.require_usable(folder, args.overwrite, of_job=us.count > 1)
+    require_elsewhere(folder, work.paths())
+    filo = load(args, us.own_device(args.device))
+    draws = not (args.no_heatmaps or args.no_pictures)
+    work.settle({name: understand(filo, name, name == args.class_name) for name in work.classes}, draws)
+    work.require_any()
+    say_what_is_undecided(filo)
+    what = (arguments(args), work, describe_answers(filo))
+    same, identity = prediction_state.identify_shards(*what), prediction_state.identify(*what)
+    require_same_everywhere(us, same)
+    if goes_on:
+        prediction_state.require_same(folder, identity)
+    else:
+        heatmaps = (item.heatmap for item in work.items()) if draws else ()
+        start_run(folder, PREDICTION, arguments(args), heatmaps)
+        prediction_state.begin(folder, identity)
+
+    started = time.perf_counter()
+    computed = look_at_all(folder, filo, work, args)
+    seconds = time.perf_counter() - started
+
+    names = {known.name: known for known in filo.classes.values()}
+    summary = summarise(iterate_records(folder), by_decision(), most=1, names=names)
+    if summary.failed:
+        write_failed(folder, iterate_records(folder), work.items())
+    about = describe_run(args, filo, summary, us) | {"seconds": round(seconds, 2)}
+    about |= {"images_computed": computed, "peak_memory": peak_memory(filo.device)}
+    about |= {"seconds_per_image": round(seconds / computed, 4) if computed else None}
+    if args.shard is not None:
+        own = {name: value for name, value in identity.items() if name not in same}
+        about |= {"shard": {"is": str(args.shard), "repeated": work.repeated, "same": same, "own": own}}
+    write_json(folder / PREDICTED, about)
+    print(f"{computed} images in {seconds:.1f} s, {summary.failed} failed; predictions: {folder}")
+    if us.count == 1:  # otherwise that is said of all shards together
+        say_what_failed(summary, folder / FAILED)
+    if not args.no_report and args.shard is None and summary.status < 2:
+        print(f"report: {write_report(folder)}")
+    prediction_state.finish(folder)
+    return summary.status
+
+
+def understand(filo: FiLo, name: str, is_meant: bool) -> tuple[str, str]:
+    """Give a class's name as it was understood and "", or the name of a folder or in a list and why it is no
+    class, which becomes an error of its images.
+
+    Raises:
+        InputError: the class `is_meant` for all images, and not understood.
+    """
     try:
         return filo.know(name).name, ""
     except InputError as error:
-        if not from_folder:
+        if is_meant:
             raise
         return name, str(error)
 
@@ -144,37 +215,38 @@ def say_what_is_undecided(filo: FiLo) -> None:
             print(f"note: no decision for {', '.join(undecided)}: {reason}", file=sys.stderr)
 
 
-def arguments(args: argparse.Namespace) -> dict:
-    """Give the arguments fit for JSON, which not every file name is."""
-    return plain(vars(args)) | {"images": [readable(Path(name)) for name in args.images]}
-
-
-def choose_images(args: argparse.Namespace) -> list[Input]:
+def find_work(args: argparse.Namespace) -> Worklist:
     """Find the images that were asked for.
 
     Raises:
         InputError: nothing says of what class they are, or there is none of them.
     """
-    if args.class_from_folder == (args.class_name is not None):
+    if not args.images and args.list is None:
+        raise InputError("nothing to look at: name files, folders or globs, or a list of images by --list")
+    if args.class_from_folder and args.class_name is not None:
+        raise InputError("--class and --class_from_folder contradict each other: leave one out")
+    if args.images and not args.class_from_folder and args.class_name is None:
         raise InputError(
             "nothing says what the images show: name the class by --class, or add --class_from_folder"
-            if args.class_name is None
-            else "--class and --class_from_folder contradict each other: leave one out"
         )
-    inputs = find_images(args.images, args.class_name)
-    require_any(inputs)
-    return inputs
+    work = Worklist(args.shard)
+    work.add(find_images(args.images, args.class_name))
+    if args.list is not None:
+        listed = listed_images(args.list, args.class_name, args.class_from_folder)
+        work.add(tqdm(listed, desc="list", unit="image", disable=None))
+        if work.repeated:
+            print(
+                f"note: {work.repeated:,} images are named more than once; each is looked at once",
+                file=sys.stderr,
+            )
+    if args.shard is not None:
+        print(f"shard {args.shard}: {len(work):,} of {work.listed:,} images")
+    work.require_any()
+    return work
 
 
-def require_any(inputs: Sequence[Input]) -> None:
-    """Raise `InputError` if nothing can be done with any of them."""
-    if all(each.error for each in inputs):
-        more = f" (and {len(inputs) - 1} more cannot be done)" if len(inputs) > 1 else ""
-        raise InputError(f"{readable(inputs[0].path)}: {inputs[0].error}{more}")
-
-
-def load(args: argparse.Namespace) -> FiLo:
-    """Load what the arguments name."""
+def load(args: argparse.Namespace, device: str | None) -> FiLo:
+    """Load what the arguments name, onto a device."""
     scale = given_scale(args.scale)
     filo = FiLo.load(
         args.ckpt_path,
@@ -185,91 +257,11 @@ def load(args: argparse.Namespace) -> FiLo:
         prompts=args.prompts or (),
         detector=choose_detector(args),
         decisions=args.decisions,
-        device=args.device,
+        device=device,
     )
     options.set_speed(args, filo.clip, filo.device)
     filo.scale = scale
     return filo
-
-
-def run(args: argparse.Namespace, filo: FiLo, inputs: Sequence[Input]) -> list[Record]:
-    """Look at all images, batch by batch, and write down each; give those that failed."""
-    names, failed = name_heatmaps(inputs), []
-    with tqdm(total=len(inputs), desc="predict", unit="image", disable=None) as bar:
-        for batch in batches(inputs, args.batch_size, count_pixels):
-            of_batch, records = [inputs[i] for i in batch], []
-            for i, answer in zip(batch, look(filo, of_batch), strict=True):
-                records.append(to_record(i, inputs[i], answer, "" if args.no_heatmaps else names[i]))
-                write_record(args.out, records[-1])  # first, so that no picture is left unlisted
-                if isinstance(answer, Result):
-                    write_pictures(args.out, records[-1], answer, args.heatmap_side)
-                    answer.picture.close()
-                said = answer.verdict if isinstance(answer, Result) else "failed"
-                tqdm.write(f"{records[-1].image}: {said}", file=sys.stdout)
-            append_rows(args.out, records)
-            failed += [record for record in records if record.error]
-            bar.update(len(batch))
-    return failed
-
-
-def look(filo: FiLo, batch: Sequence[Input]) -> list[Result | str]:
-    """Look at a batch of one class: for each image its result, or why there is none."""
-    pictures = [Picture(each.path, readable(each.path)) for each in batch]
-    answers: dict[int, Result | str] = {}
-    for i, (each, picture) in enumerate(zip(batch, pictures, strict=True)):
-        try:
-            if each.error:
-                raise ImageError(each.error)
-            picture.open()
-        except ImageError as error:
-            answers[i] = say_why(error, picture)
-    good = [i for i in range(len(batch)) if i not in answers]
-    try:
-        found = filo.judge([pictures[i] for i in good], batch[0].class_name) if good else []
-        answers |= dict(zip(good, found, strict=True))
-    except ImageError as error:  # of one of them; the others are looked at by themselves
-        for i in good:
-            answers[i] = say_why(error, pictures[i]) if len(good) == 1 else look(filo, [batch[i]])[0]
-    return [answers[i] for i in range(len(batch))]
-
-
-def say_why(error: ImageError, picture: Picture) -> str:
-    """Give an error in one line, without the image's name, which stands beside it everywhere."""
-    text = str(error).removeprefix(str(picture.path)).lstrip(": ")
-    return " ".join(text.split()).encode(errors="replace").decode()
-
-
-def describe_run(
-    args: argparse.Namespace, filo: FiLo, inputs: Sequence[Input], failed: Sequence[Record]
-) -> dict:
-    """Everything that is needed to repeat the predictions."""
-    known = {each.name: each for each in filo.classes.values()}
-    thresholds = {name: filo.threshold(name) for name in known}
-    files = dict.fromkeys(path for each in known.values() for path in each.origin)
-    return {
-        "command": readable(Path(shlex.join(["python", "-m", "filo.predict", *sys.argv[1:]]))),
-        "arguments": arguments(args),
-        "preset": preset_name(filo.config),
-        "config": asdict(filo.config),
-        "classes": {
-            name: {"kinds": len(each.texts.kinds), "note": each.note, "undecided": thresholds[name][1]}
-            for name, each in known.items()
-        },
-        "thresholds": {name: value for name, (value, _) in thresholds.items() if value is not None},
-        "decisions": str(filo.decisions.path),
-        "scale": asdict(filo.heatmap_scale),
-        "images": len(inputs),
-        "failed": [{"image": record.image, "error": record.error} for record in failed],
-        "scoring": filo.scoring(),
-        "detector": filo.localiser.record,
-        "hashes": {
-            "checkpoint": filo.checkpoint.sha256,
-            "clip_weights": filo.checkpoint.clip["sha256"],
-            "prompts": {str(path): sha256_of(path) for path in files},
-        },
-        "trained": filo.checkpoint.provenance,
-        "environment": describe_environment(filo.device),
-    }
 
 
 if __name__ == "__main__":

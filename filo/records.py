@@ -8,21 +8,29 @@ RUN/small/000012_mask.png where a mask is known, in the small image's size
 
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
+from typing import get_origin
 
 import numpy as np
 from PIL import Image
 
 from filo.errors import InputError
-from filo.files import append_line, write_atomically
+from filo.files import append_line, encode, json_line, write_atomically, write_lines
 from filo.grounding.boxes import Boxes, BoxRules, counts, to_corners
+from filo.kinds import DAMAGES
 from filo.prompts import ClassTexts
-from filo.run_folder import LINES, SMALL
+from filo.run_folder import HEATMAPS, LINES, SMALL
 
 IMAGE_SIDE, MAP_SIDE = 256, 128
 LEVELS = 65535
+ELSEWHERE = re.compile(rf"(shard_\d+_of_\d+/{SMALL}/\d{{6,}})?", re.ASCII)
+HEATMAP = re.compile(rf"((shard_\d+_of_\d+/)?{HEATMAPS}/[\w.-]+\.jpg)?")  # see `worklist.stem_of`
+CHUNK = 1 << 16  # bytes that are read at a time
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Record:
         threshold: at which a score is anomalous; None where nobody calibrated it
         is_anomalous: the decision; None without a threshold
         heatmap: its file, relative to the run; "" where none was drawn
+        small: how the names of its small pictures begin, relative to the run, where that is another than
+            its index says: in a folder of one shard of the run
         error: why there is nothing else to say, "" if there is
     """
 
@@ -62,6 +72,7 @@ class Record:
     threshold: float | None = None
     heatmap: str = ""
     error: str = ""
+    small: str = ""
 
     @property
     def is_anomalous(self) -> bool | None:
@@ -100,7 +111,23 @@ def write_record(run: Path, record: Record) -> None:
     Raises:
         InputError: the disk is full.
     """
-    append_line(run / LINES, asdict(record) | {"is_anomalous": record.is_anomalous})
+    append_line(run / LINES, _to_row(record))
+
+
+def write_records(run: Path, records: Iterable[Record]) -> None:
+    """Write all records of a run at once.
+
+    Raises:
+        InputError: the disk is full; the old file stands then.
+    """
+    write_lines(run / LINES, (encode(json_line(_to_row(record))) for record in records))
+
+
+def _to_row(record: Record) -> dict:
+    row = asdict(record) | {"is_anomalous": record.is_anomalous}
+    if not record.small:
+        del row["small"]  # where it lies elsewhere is told after a merge alone
+    return row
 
 
 def read_records(run: Path) -> list[Record]:
@@ -109,23 +136,91 @@ def read_records(run: Path) -> list[Record]:
     Raises:
         InputError: there are none, or a line is damaged.
     """
-    path = run / LINES
+    return sorted(iterate_records(run), key=lambda record: record.index)
+
+
+def iterate_records(run: Path) -> Iterator[Record]:
+    """Read the records of a run one by one, as they stand there, however many they are.
+
+    Raises:
+        InputError: there is no such file, or a line is damaged.
+    """
+    path, number = run / LINES, 0
     if not path.is_file():
         raise InputError(f"{run} holds no {LINES}: name a folder that test.py or filo.predict wrote")
-    names = {each.name for each in fields(Record)}
-    records = []
-    lines = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").split("\n")
-    for number, line in enumerate(lines, start=1):  # split at other line ends too, names would break
+    for number, line in enumerate(_read_lines(path), start=1):
         try:
-            row = json.loads(line)
-            row |= {"size": tuple(row["size"]), "boxes": tuple(row["boxes"])}
-            row["kinds"] = tuple((str(kind), float(value)) for kind, value in row["kinds"])
-            records.append(Record(**{name: value for name, value in row.items() if name in names}))
-        except (ValueError, KeyError, TypeError) as error:
+            record = _to_record(line.decode(errors="replace"))
+        except DAMAGES as error:
             raise InputError(
                 f"{path}, line {number} is damaged ({type(error).__name__}); run again what wrote it"
             ) from error
-    return sorted(records, key=lambda record: record.index)
+        yield record
+
+
+def _to_record(line: str) -> Record:
+    """Read a line of a run; raise one of several errors if no run writes it."""
+    row = json.loads(line)
+    row |= {"size": tuple(row["size"]), "boxes": tuple(row["boxes"])}
+    row["kinds"] = tuple((str(kind), float(value)) for kind, value in row["kinds"])
+    record = Record(**{each.name: row[each.name] for each in fields(Record) if each.name in row})
+    _check(record)
+    return record
+
+
+def _read_lines(path: Path) -> Iterator[bytes]:
+    """Give lines without keeping the file open: those of hundreds are read at the same time."""
+    place = 0
+    while True:
+        with path.open("rb") as file:
+            file.seek(place)
+            lines = file.readlines(CHUNK)
+            place = file.tell()
+        if not lines:
+            return
+        yield from lines
+
+
+def cut_records(run: Path, count: int) -> None:
+    """Leave the first `count` records of a run.
+
+    Raises:
+        InputError: it cannot be written to.
+    """
+    end = max((end for end, _ in islice(leading_records(run), count)), default=0)
+    try:
+        with (run / LINES).open("ab") as file:
+            file.truncate(end)
+    except OSError as error:
+        raise InputError(f"cannot write to {run / LINES}: {error.strerror or error}") from error
+
+
+def leading_records(run: Path) -> Iterator[tuple[int, Record]]:
+    """Give a run's records, as far as they are whole and in order from the first image on, each with where it
+    ends in the file.
+    """
+    end = 0
+    with suppress(*DAMAGES):
+        for number, line in enumerate(_read_lines(run / LINES)):
+            record = _to_record(line.decode())
+            if not line.endswith(b"\n") or record.index != number:
+                return
+            end += len(line)
+            yield end, record
+
+
+def _check(record: Record) -> None:
+    """Raise `TypeError` if a value is of another kind than a run writes."""
+    for each in fields(record):
+        value = getattr(record, each.name)
+        is_whole = isinstance(value, int) and each.type in (float, float | None)  # as JSON has it
+        if get_origin(each.type) is not tuple and not (is_whole or isinstance(value, each.type)):
+            raise TypeError(f"{each.name} is {value!r}")
+    if not (ELSEWHERE.fullmatch(record.small) and HEATMAP.fullmatch(record.heatmap)):
+        raise TypeError("its pictures lie where no run puts them")
+    numbers = [*record.size, *(corner for box in record.boxes for corner in box["corners"])]
+    if len(record.size) != 2 or not all(isinstance(number, (int, float)) for number in numbers):
+        raise TypeError("a size or a corner is no number")
 
 
 # small pictures
@@ -142,7 +237,16 @@ class Small:
 
 def small_path(run: Path, index: int, what: str = "") -> Path:
     """Where the small image is kept, or its `map` or `mask`."""
-    return run / SMALL / (f"{index:06d}_{what}.png" if what else f"{index:06d}.jpg")
+    return _named(run / small_name(index), what)
+
+
+def small_name(index: int) -> str:
+    """How the names of an image's small pictures begin, relative to the run."""
+    return f"{SMALL}/{index:06d}"
+
+
+def _named(begin: Path, what: str) -> Path:
+    return begin.with_name(f"{begin.name}_{what}.png" if what else f"{begin.name}.jpg")
 
 
 def write_small(
@@ -171,15 +275,16 @@ def _resized(values: np.ndarray, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.BILINEAR if grows else Image.Resampling.BOX)
 
 
-def read_small(run: Path, index: int) -> Small | None:
-    """Read what `write_small` kept; None if it is not there or damaged."""
+def read_small(run: Path, record: Record) -> Small | None:
+    """Read what `write_small` kept of an image; None if it is not there or damaged."""
+    begin = run / (record.small or small_name(record.index))
     try:
-        image = Image.open(small_path(run, index)).convert("RGB")
-        values = np.asarray(Image.open(small_path(run, index, "map")), np.float32) / LEVELS
-        path = small_path(run, index, "mask")
+        image = Image.open(_named(begin, "")).convert("RGB")
+        values = np.asarray(Image.open(_named(begin, "map")), np.float32) / LEVELS
+        path = _named(begin, "mask")
         mask = np.asarray(Image.open(path).convert("L")) > 127 if path.is_file() else None
         return Small(image, values, mask)
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
 

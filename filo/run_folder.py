@@ -7,16 +7,26 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from filo.errors import InputError
 from filo.files import write_json
+from filo.on_disk import Numbers
 
 ARGUMENTS = "args.json"  # every run writes it first
+PREDICTED = "predict.json"  # every finished prediction writes it last
 LINES, TABLE = "predictions.jsonl", "predictions.csv"  # see `filo.records`, `filo.output`
+FAILED, HIGHEST = "failed.txt", "highest.txt"  # lists of images, see `filo.image_list`
 SMALL, HEATMAPS = "small", "heatmaps"  # folders of pictures
+TRAINED = "filo.safetensors"
+STATE = "state.safetensors"  # of an unfinished training, see `filo.state`
+UNFINISHED = "unfinished"  # folder of an unfinished test, see `filo.outcomes`
+KEPT = (f"{UNFINISHED}/class_[0-9]*", f"{UNFINISHED}/about.json")
+ABOUT = "unfinished.json"  # of an unfinished prediction, see `filo.resume`
+AT_ONCE = 10_000  # pictures that are listed before they are removed
 PICTURE = re.compile(r"\d{6,}(\.jpg|_map\.png|_mask\.png)", re.ASCII)  # in SMALL, see `records.small_path`
 
 
@@ -47,7 +57,14 @@ TRAINING = Kind(
     "train.py",
     "--save_path",
     {"log.jsonl": "", ARGUMENTS: "train_data_path"},
-    ("loss.png", "tensorboard/events.*", "stage?_epoch_*.safetensors", "filo.safetensors", "log.jsonl"),
+    (
+        "loss.png",
+        "tensorboard/events.*",
+        "stage?_epoch_*.safetensors",
+        "filo.safetensors",
+        STATE,
+        "log.jsonl",
+    ),
     (),
     ("train.py",),
     "finished",
@@ -55,22 +72,31 @@ TRAINING = Kind(
 PREDICTION = Kind(
     "filo.predict",
     "--out",
-    {"predict.json": "arguments", ARGUMENTS: "images"},
-    (TABLE, "report.html", "predict.json", LINES),
+    {PREDICTED: "arguments", ARGUMENTS: "images"},
+    (TABLE, FAILED, "report.html", PREDICTED, ABOUT, LINES),
     (SMALL, HEATMAPS),
     ("filo.predict", "test.py"),
     "always",
+)
+MERGE = Kind(
+    "filo.merge",
+    "folder",
+    {PREDICTED: "shards", ARGUMENTS: "shards"},
+    (TABLE, FAILED, HIGHEST, "report.html", PREDICTED, LINES),
+    (),
+    ("filo.merge",),
+    "never",
 )
 TEST = Kind(
     "test.py",
     "--save_path",
     {"results.json": "arguments", ARGUMENTS: "data_path", LINES: "class_name"},
-    ("table.md", "curves.json", "report.html", "results.json", LINES),
+    (*KEPT, "table.md", "curves.json", "report.html", "results.json", LINES),
     (SMALL,),
     ("test.py",),
     "never",
 )
-KINDS = (TRAINING, PREDICTION, TEST)
+KINDS = (TRAINING, MERGE, PREDICTION, TEST)
 
 
 def find_run(folder: Path) -> tuple[Kind, str] | None:
@@ -97,8 +123,7 @@ def require_free(folder: Path, kind: Kind, overwrite: bool = False) -> None:
         InputError: it holds a run that may not be thrown away, or not unless `overwrite`; or no run, but
             something that would be written over or be taken for a part of this one.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder by {kind.flag}")
+    require_folder(folder, kind)
     found = find_run(folder)
     if found is None:
         if taken := _find_taken(folder, kind):
@@ -113,6 +138,12 @@ def require_free(folder: Path, kind: Kind, overwrite: bool = False) -> None:
             f"{folder} holds another run ({mark}): choose another {kind.flag}, or add --overwrite to throw "
             "that run away"
         )
+
+
+def require_folder(folder: Path, kind: Kind) -> None:
+    """Raise `InputError` if what is there is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder by {kind.flag}")
 
 
 def _find_taken(folder: Path, kind: Kind) -> Path | None:
@@ -156,12 +187,14 @@ def clear(folder: Path, kind: Kind, heatmaps: Iterable[str] = ()) -> None:
     found = find_run(folder)
     if found is None:
         return
-    old = _list_pictures(folder)
-    coming = (folder / HEATMAPS / name for name in heatmaps)
-    if other := next((path for path in coming if path not in old and os.path.lexists(path)), None):
-        raise InputError(_is_of_no_run(other, kind))
+    if (folder / HEATMAPS).is_dir():
+        _require_own_heatmaps(folder, kind, heatmaps)
+    has_small = SMALL in found[0].folders and (folder / LINES).is_file()
     try:
-        for path in [*old, *_files(folder, found[0].files)]:
+        while has_small and (some := list(islice(_list_small(folder), AT_ONCE))):
+            for path in some:
+                path.unlink()
+        for path in chain(_list_heatmaps(folder), _files(folder, found[0].files)):
             path.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(
@@ -169,18 +202,31 @@ def clear(folder: Path, kind: Kind, heatmaps: Iterable[str] = ()) -> None:
         ) from error
 
 
-def _list_pictures(folder: Path) -> list[Path]:
-    """Give a run's small pictures, and the heatmaps that its records list; without records there are none."""
-    lines = folder / LINES
-    if not lines.is_file():
-        return []
-    small = [path for path in (folder / SMALL).glob("*") if PICTURE.fullmatch(path.name)]
-    heatmaps = []
-    for line in lines.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            listed = Path(json.loads(line)["heatmap"])
-        except (ValueError, KeyError, TypeError, RecursionError):  # damaged, or nothing was drawn
-            continue
-        if listed.parent == Path(HEATMAPS) and listed.suffix == ".jpg":
-            heatmaps.append(folder / listed)
-    return [*small, *heatmaps]
+def _require_own_heatmaps(folder: Path, kind: Kind, heatmaps: Iterable[str]) -> None:
+    """Raise `InputError` if one of those that will be drawn is there and not listed by the run there."""
+    own = Numbers()
+    for path in _list_heatmaps(folder):
+        own.put(path.name, 1)
+    for name in heatmaps:
+        path = folder / HEATMAPS / name
+        if os.path.lexists(path) and own.get(name) is None:
+            raise InputError(_is_of_no_run(path, kind))
+
+
+def _list_small(folder: Path) -> Iterator[Path]:
+    with suppress(FileNotFoundError), os.scandir(folder / SMALL) as found:
+        yield from (folder / SMALL / each.name for each in found if PICTURE.fullmatch(each.name))
+
+
+def _list_heatmaps(folder: Path) -> Iterator[Path]:
+    """Give the heatmaps that a run's records list."""
+    if not (folder / LINES).is_file():
+        return
+    with (folder / LINES).open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        for line in lines:
+            try:
+                listed = Path(json.loads(line)["heatmap"])
+            except (ValueError, KeyError, TypeError, RecursionError):  # damaged, or nothing was drawn
+                continue
+            if listed.parent == Path(HEATMAPS) and listed.suffix == ".jpg":
+                yield folder / listed

@@ -1,17 +1,17 @@
 """What training says about itself epoch by epoch: `log.jsonl`, curves, TensorBoard where it is wanted."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from filo import logs
 from filo.errors import InputError
-from filo.files import append_line, write_atomically
+from filo.files import write_atomically, write_text
 
 
 class TrainingLog:
     """Writes into a run's folder: `log.jsonl` after every epoch, `loss.png` after every stage.
+
+    A training that goes on writes the lines that are known; what came after them comes again.
 
     Raises:
         InputError: `tensorboard` is wanted and not installed.
@@ -22,23 +22,20 @@ class TrainingLog:
         self.writer_type = _find_tensorboard() if tensorboard else None
         self.writer = None  # opened by the first epoch, when an older run's files are gone
 
-    def add(self, stage: int, epoch: int, loss: float, seconds: float, device: torch.device) -> dict:
-        """Take down an epoch; give what a checkpoint says of it."""
-        line = {"stage": stage, "epoch": epoch, "loss": loss, "seconds": round(seconds, 2)}
-        append_line(self.folder / "log.jsonl", line | logs.peak_memory(device))
-        if self.writer_type is not None:
-            self.writer = self.writer or self.writer_type(str(self.folder / "tensorboard"))
-            self.writer.add_scalar(f"stage {stage}/loss", loss, epoch)
-            self.writer.flush()
-        return line
-
-    def draw(self) -> None:
-        """Draw the losses so far.
+    def write(self, lines: Sequence[dict], is_last: bool = False) -> None:
+        """Write the lines of all finished epochs, of which the last one is new; draw the losses if it is the
+        last of its stage.
 
         Raises:
             InputError: the disk is full.
         """
-        draw_training(self.folder / "log.jsonl", self.folder / "loss.png")
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+        if self.writer_type is not None:
+            self.writer = self.writer or self.writer_type(str(self.folder / "tensorboard"))
+            self.writer.add_scalar(f"stage {lines[-1]['stage']}/loss", lines[-1]["loss"], lines[-1]["epoch"])
+            self.writer.flush()
+        if is_last:
+            draw_training(self.folder / "log.jsonl", self.folder / "loss.png")
 
 
 def _find_tensorboard() -> type:

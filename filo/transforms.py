@@ -1,5 +1,6 @@
 """How image and mask files become tensors, one by one or four in a mosaic."""
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,14 +8,22 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from filo.errors import ImageError
 
 T = TypeVar("T")
-LARGEST = 1_000_000_000  # pixels of an image: 4 GB of memory
+LARGEST = 16384**2  # pixels of an image: 1 GB of memory, and again what is made of it
+# Pillow knows many more, some of which it hands over to other programs, whatever a file is called
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 OPENING = threading.Lock()  # Pillow's own limit is one for all threads
+
+
+def allow_pixels(count: int) -> None:
+    """Let images of up to so many pixels be opened in this process, from now on (`LARGEST` by default)."""
+    global LARGEST
+    LARGEST = count
 
 
 def open_image(path: Path, in_dataset: bool = True) -> Image.Image:
@@ -73,11 +82,12 @@ def _read(path: Path, use: Callable[[Image.Image], T], in_dataset: bool = True) 
         raise ImageError(f"{path}: no such file{hint}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"{path} is too large an image: wanted at most {LARGEST:,} pixels; cut it or make it smaller"
+            f"{path} is too large an image: wanted at most {LARGEST:,} pixels; cut it or make it smaller, or "
+            "raise the limit by --largest_image"
         ) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        is_empty = path.is_file() and path.stat().st_size == 0
-        reason = "it is empty, 0 bytes" if is_empty else error
+    except Exception as error:  # a broken file fails in as many ways as it has bytes
+        is_empty = os.path.isfile(path) and os.path.getsize(path) == 0
+        reason = "it is empty, 0 bytes" if is_empty else error or type(error).__name__
         hint = " (in a dataset: then run its script again)" if in_dataset else ""
         raise ImageError(
             f"{path} cannot be read as an image ({reason}); replace or remove it{hint}"
@@ -85,20 +95,22 @@ def _read(path: Path, use: Callable[[Image.Image], T], in_dataset: bool = True) 
 
 
 def _open_large(path: Path) -> Image.Image:
-    """Open an image of up to `LARGEST` pixels, where Pillow takes more than a sixth of them for an attack.
+    """Open an image of up to `LARGEST` pixels, where Pillow takes more than 179 million for an attack.
 
     Its limit is as it was afterwards: others in this process may rely on it.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise OSError("it is no file")
     with OPENING:
         before = Image.MAX_IMAGE_PIXELS
-        Image.MAX_IMAGE_PIXELS = LARGEST  # above, Pillow warns, and refuses at twice of it
+        Image.MAX_IMAGE_PIXELS = None  # Pillow would warn beside our own line
         try:
-            file = Image.open(path)
+            file = Image.open(path, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = before
     if file.width * file.height > LARGEST:
         file.close()
-        raise Image.DecompressionBombError(f"{file.width}x{file.height} pixels")
+        raise Image.DecompressionBombError
     return file
 
 

@@ -1,18 +1,22 @@
-"""How tensors are read from a weights file without ever executing what is in it."""
+"""How tensors are written, and read from a weights file without ever executing what is in it."""
 
 import hashlib
+import io
 import pickle
+import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from filo.errors import InputError
+from filo.files import write_atomically
 
 # stands before a seed instead of a file: weights that know nothing, for tests and timing
 DRAWN = "drawn:"
@@ -76,18 +80,45 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(_explain_refusal(path, str(error))) from error
     except Exception as error:  # a broken file fails in as many ways as it has bytes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} cannot be read as weights (is it complete?): {reason}") from error
+        raise InputError(
+            f"{path} cannot be read as weights (is it complete? if not, fetch it again): {reason}"
+        ) from error
     weights = {name: t for name, t in weights.items() if name not in DESCRIPTIONS}
+    for name, tensor in weights.items():
+        _require_plain(path, name, tensor)
     bare = {name.removeprefix("module."): t for name, t in weights.items()}
     if len(bare) < len(weights):
         raise InputError(f"{path} names a tensor twice, with and without `module.`: which one is meant?")
     return bare
 
 
+def _require_plain(path: Path, name: str, tensor: Tensor) -> None:
+    """Raise `InputError` for a tensor of another kind, or one that takes more memory than the file has bytes,
+    as a few values spread over a large shape do.
+    """
+    is_plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_complex()
+    if not is_plain or tensor.device.type != "cpu":
+        raise InputError(f"{path}: its tensor {name} holds no plain numbers, wanted an ordinary state dict")
+    if tensor.numel() * tensor.element_size() > path.stat().st_size:
+        raise InputError(
+            f"{path}: its tensor {name} claims the shape {tuple(tensor.shape)}, more than the whole file "
+            "holds; wanted a state dict as trainers write it"
+        )
+
+
+def require_finite(what: object, weights: Mapping[str, Tensor]) -> None:
+    """Raise `InputError` if there is a value that is not finite; `what` names the weights."""
+    if bad := next((name for name, t in weights.items() if not t.isfinite().all()), None):
+        raise InputError(
+            f"{what}: the weights are damaged, {bad} holds values that are not finite; take another file"
+        )
+
+
 def _explain_refusal(path: Path, reason: str) -> str:
     if "mmengine" not in reason:
         return (
-            f"{path} is no weights file: cut off, or it holds more than tensors (nothing else is ever loaded)"
+            f"{path} is no weights file: cut off (fetch it again), or it holds more than tensors (nothing "
+            "else is ever loaded)"
         )
     return (
         f"{path} is a training checkpoint of MMEngine, which holds Python objects beside the weights: strip "
@@ -101,7 +132,9 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     if _is_torchscript(path):
         return read_torchscript(path)
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's about other pickles: they open, or get a line
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -152,8 +185,9 @@ class _TensorsOnly(pickle.Unpickler):
     """Rebuilds the tensors of a TorchScript archive; every other name in the pickle is refused."""
 
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
-        super().__init__(archive.open(f"{folder}/data.pkl"))
         self.archive, self.folder = archive, folder
+        self.storages: dict[str, torch.TypedStorage] = {}
+        super().__init__(io.BytesIO(self._read("data.pkl")))
 
     def find_class(self, module: str, name: str):
         if module.startswith("__torch__"):
@@ -166,9 +200,18 @@ class _TensorsOnly(pickle.Unpickler):
 
     def persistent_load(self, saved_id: tuple):
         _, dtype, key, _, _ = saved_id
-        raw = bytearray(self.archive.read(f"{self.folder}/data/{key}"))
-        storage = torch.UntypedStorage.from_buffer(raw, byte_order="little", dtype=torch.uint8)
-        return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+        if key not in self.storages:
+            raw = bytearray(self._read(f"data/{key}"))
+            storage = torch.UntypedStorage.from_buffer(raw, byte_order="little", dtype=torch.uint8)
+            wrapped = torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
+            self.storages[key] = wrapped
+        return self.storages[key]
+
+    def _read(self, name: str) -> bytes:
+        member = self.archive.getinfo(f"{self.folder}/{name}")
+        if member.compress_type != zipfile.ZIP_STORED:  # a few bytes could become any number of them
+            raise pickle.UnpicklingError(f"{name} is compressed, which no weights are")
+        return self.archive.read(member)
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
@@ -199,3 +242,25 @@ def fingerprint(weights: dict[str, Tensor]) -> str:
         digest.update(name.encode())
         digest.update(weights[name].detach().float().contiguous().numpy())
     return digest.hexdigest()
+
+
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, str] | None = None,
+    is_lasting: bool = False,
+) -> None:
+    """Write a safetensors file, as `write_atomically` writes.
+
+    Raises:
+        InputError: it cannot be written; an earlier file of that name stands untouched.
+    """
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(plain, temporary, metadata)
+        except SafetensorError as error:  # most likely the disk is full
+            raise OSError(f"{error}") from error
+
+    write_atomically(path, write, is_lasting)

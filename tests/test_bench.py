@@ -73,7 +73,7 @@ def test_a_way_that_dies_is_said():
 
 
 def test_operations_of_the_image_tower_are_counted_by_hand():
-    layers, N, C = 8, 14 * 14 + 1, 128  # the demo's CLIP at 112 pixels
+    layers, N, C = 8, 18 * 18 + 1, 192  # the demo's CLIP at 144 pixels
     block = 2 * N * (3 + 1 + 4 + 4) * C * C + 2 * 2 * N * N * C
     vv = 2 * N * C * C + 2 * 2 * N * N * C
     assert tower_operations("tiny") == layers * block + 6 * vv

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -43,6 +44,19 @@ def test_an_answer_comes_back_bit_for_bit(cache):
     cache.put("ab12", an_answer(1))
     assert same(cache.get("ab12"), an_answer(1))
     assert not [path for path in cache.folder.rglob("*") if ".tmp" in path.name]
+
+
+def test_what_a_killed_process_left_half_written_goes_once_nobody_can_be_writing_it(cache):
+    cache.put("ab12", an_answer())
+    folder = cache.folder / "ab"
+    old, new = (folder / f".{'ab' * 32}.npz.{number}.tmp" for number in ("0123abcd", "4567cdef"))
+    mine = folder / ".mine.0123abcd.tmp"
+    for path in (old, new, mine):
+        path.touch()
+    for path in (old, mine, folder / "ab12.npz"):  # two days later
+        os.utime(path, (path.stat().st_mtime - 2 * 24 * 3600,) * 2)
+    BoxCache(cache.folder, cache.about).put("cd12", an_answer())
+    assert {path.name for path in folder.iterdir()} == {"ab12.npz", new.name, mine.name}
 
 
 def test_a_damaged_entry_is_noticed_wherever_the_damage_is(cache):

@@ -12,6 +12,7 @@ from filo.calibrate import calibrate_run, choose_scale
 from filo.decisions import decisions_path, read_decisions
 from filo.files import sha256_of
 from filo.records import Record, write_record, write_small
+from filo.synthetic import DATASETS
 from tests.commands import flags, run
 
 SCORES = {"nut": [(0.1, 0), (0.2, 0), (0.6, 1), (0.9, 1)], "bolt": [(0.3, 0), (0.5, 1), (0.4, 0), (0.7, 1)]}
@@ -183,7 +184,7 @@ def scale_of(folder, values):
     records = [Record(i, "", "", label=label) for i, (_, label) in enumerate(values)]
     for i, (pixels, _) in enumerate(values):
         write_small(folder, i, Image.new("RGB", (20, 20)), np.resize(np.float32(pixels), (20, 20)))
-    return choose_scale(folder, records, [record.label for record in records])
+    return choose_scale(folder, ((record, record.label) for record in records))
 
 
 def test_the_scale_goes_from_normal_s_median_to_the_top_of_the_anomalous(tmp_path):
@@ -220,7 +221,7 @@ def test_a_run_of_test_py_decides_what_filo_predict_sees_later(
     assert run(monkeypatch, capfd, "test.py", *flags(**values))[0] == 0
     assert calibrate(monkeypatch, capfd, values["save_path"])[0] == 0
     made = read_decisions(tmp_path / "filo.decisions.json").classes
-    assert made.keys() == {"fabric", "hex_nut", "wall_tile", "wood"}
+    assert made.keys() == {spec.name for spec in DATASETS["mvtec"]}
     folder = data["mvtec"] / "fabric" / "test"
     asked = {"class": "woven fabric", "ckpt_path": weights, "out": tmp_path / "out", "no_report": True}
     status, out, err = run(monkeypatch, capfd, "filo/predict.py", folder, *flags(**asked, device="cpu"))

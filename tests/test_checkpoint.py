@@ -122,7 +122,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         filename.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("filo.checkpoint.save_file", fail)
+    monkeypatch.setattr("filo.weights.save_file", fail)
     with pytest.raises(InputError, match="No space left on device"):
         save_checkpoint(path, {"a": torch.ones(1)}, FiLoConfig(), CLIP, {})
     assert path.read_bytes() == before
@@ -167,7 +167,7 @@ def test_a_published_file_is_a_checkpoint_that_brings_its_clip(name, dataset, pu
 
 
 def test_a_published_file_for_huge_images_is_refused(published, tmp_path):
-    table = torch.zeros(1, 32).expand(1 + 293 * 293, 32)
+    table = torch.zeros(1 + 293 * 293, 32)
     state = published | {"clip_model.visual.positional_embedding": table}
     torch.save({"filo": state}, tmp_path / "a.pth")
     with pytest.raises(InputError, match=r"a\.pth .* image_size is 4102, wanted 1 to 4096"):

@@ -2,18 +2,21 @@
 
 import copy
 import json
+import subprocess
+import sys
 
 import open_clip
 import pytest
 import torch
 from open_clip.model import resize_pos_embed
 from open_clip.transformer import QuickGELU
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
 from filo.clip.build import build_model, read_config
 from filo.clip.load import load_clip, resize_positions
+from filo.clip.tokens import cut_table
 from filo.errors import InputError
 from filo.weights import fingerprint
 
@@ -526,3 +529,50 @@ def test_the_published_size_has_a_grid_of_37():
         model = build_model("ViT-L-14-336", config, 518, "gelu")
     assert model.visual.positional_embedding.shape == (1 + 37 * 37, 1024)
     assert len(model.visual.transformer.resblocks) == 24
+
+
+@pytest.fixture
+def cut(tmp_path, small):
+    """A weights file whose token table is cut to three rows, and the weights it was cut from."""
+    weights = {
+        k: v.clone() for k, v in build_model(small, read_config(small), 28, "gelu").state_dict().items()
+    }
+    other = torch.randn(8)
+    path = tmp_path / "cut.safetensors"
+    table, numbers = weights.pop("token_embedding.weight"), [320, 7, 49407]
+    kept = weights | cut_table(table[numbers], numbers, other)
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in kept.items()}, path)
+    return path, table, other
+
+
+def test_a_cut_token_table_is_filled_up(small, cut):
+    path, table, other = cut
+    found = load_clip(small, str(path), 28).text.token_embedding.weight
+    assert found.shape == (49408, 8) and found.dtype == torch.float32
+    for token in (320, 7, 49407):
+        assert torch.equal(found[token], table[token].half().float())
+    for token in (0, 8, 321, 49406):
+        assert torch.equal(found[token], other.half().float())
+
+
+@pytest.mark.parametrize(
+    "name, tensor",
+    [
+        ("token_embedding.numbers", None),
+        ("token_embedding.other", None),
+        ("token_embedding.other", torch.zeros(5)),
+        ("token_embedding.numbers", torch.tensor([1, 2, 49408])),
+        ("token_embedding.numbers", torch.tensor([1, 2])),
+    ],
+)
+def test_a_cut_token_table_that_does_not_fit_together_is_refused(small, cut, tmp_path, name, tensor):
+    weights = load_file(cut[0])
+    weights.pop(name)
+    save_file(weights | ({} if tensor is None else {name: tensor}), tmp_path / "wrong.safetensors")
+    with pytest.raises(InputError, match="token"):
+        load_clip(small, str(tmp_path / "wrong.safetensors"), 28)
+
+
+def test_transformers_is_not_imported_with_open_clip_and_can_be_afterwards():
+    told = "import sys, filo.clip.load; assert 'transformers' not in sys.modules; import transformers"
+    subprocess.run([sys.executable, "-c", told], check=True)

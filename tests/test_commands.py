@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from filo.decisions import read_decisions
 from filo.metrics import COLUMNS
 from filo.records import read_records
+from filo.synthetic import DATASETS
 from tests.commands import ROOT, flags, run
 
 
@@ -58,9 +59,9 @@ def test_evaluation_prints_the_table_and_writes_all_that_is_needed_to_repeat_it(
     table = (test_flags["save_path"] / "table.md").read_text()
     assert table in out
     rows = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
-    assert rows == ["fabric", "hex nut", "wall tile", "wood", "mean"]
+    assert rows == [*sorted(spec.name.replace("_", " ") for spec in DATASETS["mvtec"]), "mean"]
     assert results["mean"].keys() == set(COLUMNS)
-    assert results["images"] == 24 and results["classes"]["fabric"]["anomalous"] == 4
+    assert results["images"] == 6 * len(DATASETS["mvtec"]) and results["classes"]["fabric"]["anomalous"] == 4
     assert set(results["hashes"]) == {"checkpoint", "clip_weights", "meta.json", "prompts"}
     assert results["trained"]["dataset"] == "demo_visa" and results["preset"] == "official"
     assert torch.__version__.startswith(results["environment"]["packages"]["torch"])
@@ -203,7 +204,7 @@ BAD_TRAINING = {
     "nothing to train": ({"epoch": 0, "adapter_epoch": 0}, "leave nothing to train"),
     "a rate that blows up": (
         {"decoder_learning_rate": 1e30, "epoch": 3},
-        r"loss of stage 1, epoch \d, step \d+ is",
+        r"loss after stage 1, epoch \d, image \d+ is",
     ),
     "a device that is not there": ({"device": "cuda:77"}, r"device 'cuda:77' cannot be used"),
 }
@@ -420,7 +421,8 @@ def test_cached_features_give_the_losses_of_a_live_run(changes, train_flags, tmp
         losses[name] = losses_of(tmp_path / name)
     assert losses["first"] == pytest.approx(losses["live"], rel=1e-5)
     assert losses["again"] == pytest.approx(losses["live"], rel=1e-5)
-    assert "features: 24 images" in out and ("0 of them still" in out) == ("aug_rate" not in changes)
+    images = 6 * len(DATASETS[values["dataset"].removeprefix("demo_")])
+    assert f"features: {images} images" in out and ("0 of them still" in out) == ("aug_rate" not in changes)
 
 
 def test_features_of_another_clip_are_refused_by_name(train_flags, tmp_path, monkeypatch, capfd):
@@ -512,7 +514,8 @@ def test_thresholds_kept_before_are_those_of_the_results(test_flags, trained, tm
     for changes in ({"calibrate": "f1"}, {}):
         assert run(monkeypatch, capfd, "test.py", *flags(**values | changes))[0] == 0
         found.append(json.loads((test_flags["save_path"] / "results.json").read_text()))
-    assert found[0]["thresholds"] == found[1]["thresholds"] and len(found[0]["thresholds"]) == 4
+    assert found[0]["thresholds"] == found[1]["thresholds"]
+    assert len(found[0]["thresholds"]) == len(DATASETS["mvtec"])
     assert [each["decisions"].endswith("hence optimistic") for each in found] == [True, False]
 
 

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from filo.class_result import ClassResult
 from filo.datasets import AnomalyDataset
 from filo.errors import InputError
-from filo.evaluate import ClassResult, evaluate, format_table
+from filo.evaluate import evaluate, format_table
 from filo.meta import read_meta
 from filo.methods.filo import Prediction
 from filo.metrics import COLUMNS

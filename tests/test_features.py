@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from filo import features as features_module
+from filo import weights
 from filo.clip.vision import ImageFeatures, join
 from filo.datasets import AnomalyDataset, iterate
+from filo.errors import InputError
 from filo.features import FeatureStore, FrozenFeatures, open_features
 from filo.meta import read_meta
 from tests.trees import complaint, make_root
@@ -128,7 +129,7 @@ def test_a_full_disk_names_what_was_being_written(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("filo.features.save_file", full)
+    monkeypatch.setattr("filo.weights.save_file", full)
     assert "No space left" in complaint(lambda: store.write("ab12", features()))
     assert not store.has("ab12")
 
@@ -202,11 +203,45 @@ def test_only_what_is_missing_or_damaged_is_computed_again(dataset, tmp_path):
     assert len(list((tmp_path / "kept").rglob("*.safetensors"))) == len(paths)
 
 
+def test_what_a_killed_process_left_half_written_goes_once_nobody_can_be_writing_it(tmp_path):
+    FeatureStore(tmp_path / "kept", ABOUT)
+    names = [f"{'ab' * 32}.safetensors", f".{'ab' * 32}.safetensors.0123abcd.tmp", ".mine.0123abcd.tmp"]
+    names += [".mine.safetensors.tmp"]
+    for within in ("ab", "old/ab"):
+        (tmp_path / "kept" / within).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "kept" / within / name).touch()
+    FeatureStore(tmp_path / "kept", ABOUT)
+    left = sorted(path for path in (tmp_path / "kept").rglob("*") if path.is_file())
+    for path in left:  # two days later
+        os.utime(path, (path.stat().st_mtime - 2 * 24 * 3600,) * 2)
+    with pytest.raises(InputError, match="something else"):
+        FeatureStore(tmp_path / "kept", ABOUT | {"side": 1})
+    assert sorted(path for path in (tmp_path / "kept").rglob("*") if path.is_file()) == left
+    FeatureStore(tmp_path / "kept", ABOUT)
+    gone = tmp_path / "kept" / "ab" / names[1]
+    assert {*left} - {*(tmp_path / "kept").rglob("*")} == {gone}
+
+
+def test_what_an_image_gives_does_not_depend_on_which_others_are_kept(dataset, tmp_path):
+    seen = []
+
+    def tower(images, tapped):
+        seen.append(len(images))
+        return Tower()(images, tapped)
+
+    run(FrozenFeatures(tower, dataset, FeatureStore(tmp_path / "kept", ABOUT)))
+    for path in sorted((tmp_path / "kept").rglob("*.safetensors"))[::2]:
+        path.unlink()  # as if the process had been killed in the middle of a batch
+    run(FrozenFeatures(tower, dataset, FeatureStore(tmp_path / "kept", ABOUT)))
+    assert set(seen) == {1}
+
+
 def test_when_the_disk_is_full_everything_is_computed_and_that_is_said_once(
     dataset, tmp_path, monkeypatch, capsys
 ):
     frozen = FrozenFeatures(Tower(), dataset, FeatureStore(tmp_path / "kept", ABOUT))
-    save, written = features_module.save_file, []
+    save, written = weights.save_file, []
 
     def save_two(*args):
         if len(written) == 2:
@@ -214,7 +249,7 @@ def test_when_the_disk_is_full_everything_is_computed_and_that_is_said_once(
         written.append(1)
         save(*args)
 
-    monkeypatch.setattr(features_module, "save_file", save_two)
+    monkeypatch.setattr(weights, "save_file", save_two)
     first, second = run(frozen), run(frozen)
     for one, two, wanted in zip(first, second, run(FrozenFeatures(Tower(), dataset)), strict=True):
         assert_same(one, wanted)

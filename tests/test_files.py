@@ -4,12 +4,15 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 
 import pytest
+import torch
 
 from filo import files
 from filo.errors import InputError
 from filo.files import append_line, link_or_copy, sha256_of, write_atomically, write_json, write_text
+from filo.weights import write_tensors
 from tests.trees import complaint
 
 
@@ -148,6 +151,26 @@ def test_a_written_file_has_the_rights_that_new_files_get(tmp_path):
 
     write_atomically(tmp_path / "written", write)
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("is_lasting", [False, True])
+def test_the_content_is_on_the_disk_before_the_name_is_and_a_lasting_name_before_anything_goes(
+    is_lasting, tmp_path, monkeypatch
+):
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def note_fsync(number):
+        done.append("folder" if stat.S_ISDIR(os.fstat(number).st_mode) else "content")
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", lambda *paths: done.append("name") or replace(*paths))
+    write_atomically(tmp_path / "x", lambda path: path.write_text("x"), is_lasting)
+    assert done == ["content", "name", "folder"][: 3 if is_lasting else 2]
+    done.clear()
+    link_or_copy(tmp_path / "x", tmp_path / "y")
+    write_tensors(tmp_path / "z", {"a": torch.zeros(1)}, is_lasting=is_lasting)
+    assert done == ["content", "name", "folder", "content", "name", "folder"][: 6 if is_lasting else 5]
 
 
 def test_lines_are_appended(tmp_path):

@@ -1,12 +1,15 @@
-"""Files, folders and globs on a command line, and the class each image is taken for."""
+"""Files, folders, globs and lists on a command line, and the class each image is taken for."""
 
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from filo.inputs import batches, find_images
-from filo.pictures import count_pixels
+from filo.errors import InputError
+from filo.image_list import to_line
+from filo.inputs import find_images, listed_images
+from filo.worklist import Worklist
 
 PICTURES = ["bracket/a.png", "bracket/b.JPG", "nut/good/c.png", "nut/bent/c.png", "[1].png", "loose.tif"]
 OTHERS = ["notes.txt", ".hidden.png", "bracket/._a.png", ".cache/d.png", "nut/readme.md"]
@@ -57,12 +60,17 @@ def test_a_quoted_glob_gives_images_alone(parts, pattern, wanted):
 
 
 def test_an_image_named_twice_is_done_once(parts):
-    assert paths(
-        "parts/bracket", "parts/bracket/a.png", "./parts/bracket/../bracket/*.png", str(parts / "bracket")
-    ) == [
+    named = [
+        "parts/bracket",
         "parts/bracket/a.png",
-        "parts/bracket/b.JPG",
+        "./parts/bracket/../bracket/*.png",
+        str(parts / "bracket"),
     ]
+    work = Worklist()
+    work.add(find_images(named, "thing"))
+    work.settle({})
+    assert [str(item.path) for item in work.items()] == ["parts/bracket/a.png", "parts/bracket/b.JPG"]
+    assert work.repeated == 4
 
 
 def test_links_are_followed_and_rings_end(parts):
@@ -81,7 +89,7 @@ def test_links_are_followed_and_rings_end(parts):
 
 def test_what_names_nothing_is_an_input_with_an_error(parts):
     (parts / "empty").mkdir()
-    found = find_images(["parts/none.png", "parts/*.bmp", "parts/empty", "parts/loose.tif"], "x")
+    found = list(find_images(["parts/none.png", "parts/*.bmp", "parts/empty", "parts/loose.tif"], "x"))
     assert [str(each.path) for each in found if each.error] == [
         "parts/none.png",
         "parts/*.bmp",
@@ -132,13 +140,54 @@ def test_a_folder_s_name_that_is_no_text_becomes_one(tmp_path):
     assert [each.class_name for each in find_images([str(tmp_path)], None)] == ["a\ufffd"]
 
 
-def test_a_batch_has_so_many_images_pixels_and_one_class(tmp_path):
-    sides = [2, 2, 4, 10, 2, 2, 2]  # 100 pixels are one image's, which is more than may be
-    for i, side in enumerate(sides):
-        Image.new("RGB", (side, side)).save(tmp_path / f"{i}.png")
-    (tmp_path / "5.png").write_bytes(b"")  # counts for nothing
-    inputs = find_images([str(tmp_path)], "x")
-    assert list(batches(inputs, 3, count_pixels)) == [[0, 1, 2], [3, 4, 5], [6]]
-    assert list(batches(inputs, 3, count_pixels, most_pixels=20)) == [[0, 1], [2], [3], [4, 5, 6]]
-    assert list(batches(inputs, 3, count_pixels, most_pixels=24)) == [[0, 1, 2], [3], [4, 5, 6]]
-    assert list(batches(inputs, 1, count_pixels, most_pixels=20)) == [[i] for i in range(7)]
+# lists
+
+
+def listed(text, class_name="thing", from_folder=False, folder=None):
+    path = folder / "list.txt"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return [(str(each.path), each.class_name) for each in listed_images(str(path), class_name, from_folder)]
+
+
+def test_a_list_names_one_image_a_line_and_if_wanted_its_class(tmp_path):
+    text = "a/1.png\r\n\n  b c/2.png\tmetal nut\nd\te.png\t\nlast.png"
+    wanted = [
+        ("a/1.png", "thing"),
+        ("  b c/2.png", "metal nut"),
+        ("d\te.png", "thing"),
+        ("last.png", "thing"),
+    ]
+    assert listed(text, folder=tmp_path) == wanted
+    assert listed(b"\xef\xbb\xbf" + text.encode(), folder=tmp_path) == wanted
+    assert listed("a/1.png\n/x/b.png\tnut\n", None, True, tmp_path) == [("a/1.png", "a"), ("/x/b.png", "nut")]
+
+
+@pytest.mark.parametrize("name", ["a.png", "b\tc.png", " d.png ", "e\udcff.png", "f\r.png", "-", "#.png"])
+def test_what_a_run_lists_names_the_same_image_again(name, tmp_path):
+    assert listed(to_line(Path(name), "metal nut"), folder=tmp_path) == [(name, "metal nut")]
+    assert listed(to_line(Path(name), ""), folder=tmp_path) == [(name, "thing")]
+    assert to_line(Path("a\nb.png"), "nut") is None
+
+
+BAD = {
+    "empty": (b"", "names no image"),
+    "blank": (b"\n\r\n", "names no image"),
+    "picture": (b"\x89PNG\r\n\x1a\n\0\0\0", "line 3 holds a zero byte"),
+    "utf-16": ("a.png\n".encode("utf-16"), "line 1 holds a zero byte; wanted text in UTF-8"),
+    "endless": (b"x" * 10_000, "line 1 is longer than 8192 bytes"),
+    "classless": (b"a.png\tnut\n\nb.png\n", r"line 3: nothing says what the image shows: .*--class"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_list_is_one_line(case, tmp_path):
+    text, said = BAD[case]
+    with pytest.raises(InputError, match=said) as caught:
+        listed(text, None if case == "classless" else "thing", folder=tmp_path)
+    assert "list.txt" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_list_that_cannot_be_read_is_one_line(tmp_path):
+    for path in (tmp_path, tmp_path / "none.txt"):
+        with pytest.raises(InputError, match=r"cannot be read: .*wanted a text file"):
+            list(listed_images(str(path), "x", False))

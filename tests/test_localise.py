@@ -22,8 +22,8 @@ def test(test_flags, tmp_path, monkeypatch, capfd):
 
 def test_the_detector_runs_once_and_then_never(test, grounding, monkeypatch):
     status, first, out, _ = test("first", **grounding, batch_size=3)
-    assert status == 0 and "24 of them run through the detector" in out
-    assert first["detector"]["kind"] == "groundingdino" and first["detector"]["detected"] == 24
+    assert status == 0 and "60 of them run through the detector" in out
+    assert first["detector"]["kind"] == "groundingdino" and first["detector"]["detected"] == 60
     assert first["detector"]["thresholds"] == {"box": 0.9, "text": 0.85, "area": 0.7}
     assert len(first["detector"]["weights"]) == 64
 
@@ -62,7 +62,7 @@ def test_boxes_change_maps_and_positions_and_can_be_left_out(test, grounding):
 
 def test_cached_refuses_to_detect(test, grounding, tmp_path):
     status, _, _, err = test("cached", **grounding | {"detector": "cached", "cache_dir": tmp_path / "empty"})
-    assert status == 2 and "24 of 24 images have no boxes" in err and err.count("\n") == 1
+    assert status == 2 and "60 of 60 images have no boxes" in err and err.count("\n") == 1
 
 
 def test_a_detector_needs_weights(test):

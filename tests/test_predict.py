@@ -77,7 +77,7 @@ def test_a_run_writes_a_table_records_heatmaps_and_a_report(predict, data):
         )
         drawn = Image.open(done.folder / row["heatmap"])
         assert drawn.width > 64 and drawn.height > 64
-        small = read_small(done.folder, record.index)
+        small = read_small(done.folder, record)
         assert small.image.size == (64, 64) and small.anomaly_map.max() > 0
     assert "6 images in" in done.out and "report.html" in done.out
 
@@ -87,6 +87,7 @@ def test_what_is_needed_to_repeat_a_run_is_in_predict_json(predict, trained, dat
     about = json.loads(about_of.read_text())
     wanted = "command arguments preset config classes thresholds scale images failed scoring detector hashes"
     wanted += " trained environment seconds seconds_per_image peak_memory decisions"
+    wanted += " images_computed images_failed reasons"
     assert set(wanted.split()) == about.keys()
     assert about["scale"] == {"low": 0.0, "high": 1.0, "origin": "the range a map can take"}
     assert about["detector"] == {"kind": "none"} and about["thresholds"] == {}
@@ -329,8 +330,9 @@ def test_a_run_that_was_stopped_can_be_overwritten(predict, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr("filo.output.write_small", lambda *_: (_ for _ in ()).throw(InputError("stopped")))
         one_line(predict(tmp_path / "parts"), "stopped")
-    one_line(predict(tmp_path / "parts"), "holds another run")
-    (tmp_path / "out" / "predictions.jsonl").unlink()
+    one_line(predict(tmp_path / "parts", no_heatmaps=True), "holds an unfinished run of other arguments")
+    for name in ("predictions.jsonl", "unfinished.json"):
+        (tmp_path / "out" / name).unlink()
     one_line(predict(tmp_path / "parts"), r"holds another run \(args\.json\)")
     assert predict(tmp_path / "parts", overwrite=True).status == 0
 

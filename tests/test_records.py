@@ -113,7 +113,7 @@ def test_small_pictures_keep_what_is_seen(tmp_path):
     mask = np.zeros((512, 1024), bool)
     mask[100:104, 200:204] = True  # four pixels wide, one in the small image
     write_small(tmp_path, 3, image, anomaly_map, mask)
-    small = read_small(tmp_path, 3)
+    small = read_small(tmp_path, record(3))
     assert small.image.size == (256, 128) and small.anomaly_map.shape == (64, 128)
     assert np.abs(np.asarray(small.image, int) - (200, 100, 50)).max() < 6
     assert small.anomaly_map[:30] == pytest.approx(0.75, abs=1e-4)
@@ -123,17 +123,17 @@ def test_small_pictures_keep_what_is_seen(tmp_path):
 
 def test_a_map_smaller_than_its_picture_and_an_image_without_mask(tmp_path):
     write_small(tmp_path, 0, Image.new("RGB", (20, 30)), np.full((8, 8), 2.0))
-    small = read_small(tmp_path, 0)
+    small = read_small(tmp_path, record(0))
     assert small.image.size == (20, 30) and small.mask is None
     assert small.anomaly_map.shape == (30, 20) and (small.anomaly_map == 1).all()  # cut to the natural range
 
 
 def test_what_is_missing_or_damaged_is_no_picture(tmp_path):
-    assert read_small(tmp_path, 0) is None
+    assert read_small(tmp_path, record(0)) is None
     write_small(tmp_path, 0, Image.new("RGB", (8, 8)), np.zeros((8, 8)))
     path = small_path(tmp_path, 0, "map")
     path.write_bytes(path.read_bytes()[:40])
-    assert read_small(tmp_path, 0) is None
+    assert read_small(tmp_path, record(0)) is None
 
 
 def test_a_line_says_the_decision_and_where_the_heatmap_is(tmp_path):

@@ -14,6 +14,7 @@ from filo.markup import Markup, join, tag
 from filo.plots import Scale
 from filo.records import Record
 from filo.report import pictures as of_pictures
+from filo.report import run as of_run
 from filo.report import write_report
 from filo.report.cut import Cut, decided, find_cut, groups
 from filo.report.format import anchor, count, duration, number, percent, points
@@ -21,6 +22,7 @@ from filo.report.published import FILE, find_published
 from filo.report.run import Run, choose_scale, read_run
 from filo.report.similar import similarity_table
 from filo.report.table import kinds_table
+from filo.summary import by_decision, by_label, summarise
 from tests.commands import run as run_command
 from tests.runs import HOSTILE, make_prediction, make_test_run
 
@@ -184,6 +186,10 @@ def records_of(*scores_and_labels, **fields):
     ]
 
 
+def tally_of(records, sort=by_label):
+    return summarise(records, sort).classes["nut"]
+
+
 def indices(found):
     return {group.name: [record.index for record in group.records] for group in found}
 
@@ -222,7 +228,7 @@ def test_the_threshold_is_the_runs_own_or_the_best_on_its_labels(tested, tmp_pat
     assert 0.3 < cut.threshold < 0.6 and "optimistic" in cut.origin
     given = read_run(make_test_run(tmp_path, classes=("nut",), thresholds={"nut": 0.65}))
     assert find_cut(given, "nut", given.classes["nut"]).threshold == 0.65
-    one_sort = records_of((0.5, 1), (0.6, 1))
+    one_sort = tally_of(records_of((0.5, 1), (0.6, 1)))
     assert find_cut(run, "nut", one_sort).threshold is None
 
 
@@ -243,13 +249,13 @@ def test_descriptions_are_averaged_by_label_and_sorted_by_what_they_tell_apart()
         Record(1, "b", "nut", label=0, kinds=(("dent", 0.3), ("rust", 0.2)), **fits),
         Record(2, "c", "nut", label=1, kinds=(("dent", 0.7), ("rust", 0.3)), **fits),
     ]
-    rows = re.findall(r"<tr>(.*?)</tr>", similarity_table(records, Cut(), is_test=True))[1:]
+    rows = re.findall(r"<tr>(.*?)</tr>", similarity_table(tally_of(records)))[1:]
     assert [re.sub(r"<title>.*?</title>|<.*?>", " ", row).split() for row in rows] == [
         ["what", "is", "normal", "0.500", "0.500", "+0.000"],
         ["dent", "0.200", "0.700", "+0.500"],
         ["rust", "0.200", "0.300", "+0.100"],
     ]
-    assert similarity_table(records_of((0.1, 0)), Cut(), is_test=True) is None
+    assert similarity_table(tally_of(records_of((0.1, 0)))) is None
 
 
 def test_curves_are_drawn_where_they_were_kept(tested, pages, tmp_path):
@@ -349,8 +355,27 @@ def test_a_class_without_a_threshold_is_not_decided(tmp_path):
 
 def test_images_are_parted_by_the_decision():
     records = records_of((0.1, None), (0.9, None), (0.6, None))
-    assert indices(decided(records, Cut(0.5))) == {"Called anomalous": [1, 2], "Called normal": [0]}
-    assert indices(decided(records, Cut())) == {"Images": [1, 2, 0]}
+    parted = tally_of(records, by_decision({"nut": 0.5}))
+    assert indices(decided(parted, Cut(0.5))) == {"Called anomalous": [1, 2], "Called normal": [0]}
+    assert indices(decided(tally_of(records, by_decision()), Cut())) == {"Images": [1, 2, 0]}
+
+
+def test_of_very_many_images_the_highest_scores_of_every_class_are_shown_and_all_are_counted(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(of_run, "SHOWN", 12)
+    monkeypatch.setattr(of_run, "FEWEST", 3)
+    names = ("bracket", "nut", "bolt")
+    page = read(make_prediction(tmp_path, names=names, images=20, failed=0, images_failed=0))
+    assert len(page.all("figure", class_="card")) == 3 * 12  # nothing says how many there are
+    about = json.loads((tmp_path / "predict.json").read_text()) | {"images": 60}
+    (tmp_path / "predict.json").write_text(json.dumps(about))
+    page = read(tmp_path)
+    assert len(page.all("figure", class_="card")) == len(page.all("img")) == 3 * 4
+    assert page.text.count("10 of 20 images called anomalous") == 3
+    assert "Called anomalous 4 of 10, the highest score first" in page.text and "60 images of 3" in page.text
+    assert page.text.count("Of each class the highest scores are shown; predictions.csv has all images.") == 1
+    assert "how many of 20 images have which score" in (tmp_path / "report.html").read_text()
 
 
 def test_a_run_in_which_everything_failed_still_has_a_page(tmp_path):
@@ -455,5 +480,5 @@ def test_a_report_that_cannot_be_written_is_one_clear_line(tested, tmp_path):
 
 
 def test_classes_that_sound_alike_keep_their_own_place():
-    run = Run(None, {"classes": {"a b": {}, "a_b": {}}}, [])
+    run = Run(None, {}, summarise([], by_label, names=("a b", "a_b")))
     assert len({anchor(name, i) for i, name in enumerate(run.classes)}) == 2

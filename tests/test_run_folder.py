@@ -5,7 +5,7 @@ import json
 import pytest
 
 from filo.errors import InputError
-from filo.run_folder import PREDICTION, TEST, TRAINING, clear, find_run, require_free, start_run
+from filo.run_folder import MERGE, PREDICTION, TEST, TRAINING, clear, find_run, require_free, start_run
 
 LINE = json.dumps({"index": 0, "class_name": "nut", "heatmap": "heatmaps/a.jpg"}) + "\n"
 RUNS = {
@@ -15,12 +15,15 @@ RUNS = {
         "loss.png": "x",
         "stage1_epoch_01.safetensors": "x",
         "filo.safetensors": "x",
+        "state.safetensors": "x",
         "tensorboard/events.out.1": "x",
     },
     "test.py": {
         "args.json": '{"data_path": "d", "ckpt_path": "c"}',
         "results.json": '{"arguments": {}}',
         "predictions.jsonl": '{"class_name": "nut"}\n',
+        "unfinished/about.json": "{}",
+        "unfinished/class_000.maps": "x",
         "table.md": "x",
         "curves.json": "{}",
         "report.html": "x",
@@ -33,15 +36,26 @@ RUNS = {
         "predict.json": '{"arguments": {}}',
         "predictions.jsonl": LINE,
         "predictions.csv": "x",
+        "unfinished.json": "{}",
         "report.html": "x",
+        "failed.txt": "x",
         "small/000000.jpg": "x",
         "heatmaps/a.jpg": "x",
     },
+    "filo.merge": {
+        "args.json": '{"shards": 2}',
+        "predict.json": '{"arguments": {}, "shards": {}}',
+        "predictions.jsonl": LINE.replace("heatmaps", "shard_1_of_2/heatmaps"),
+        "predictions.csv": "x",
+        "failed.txt": "x",
+        "highest.txt": "x",
+        "report.html": "x",
+    },
 }
-KINDS = {"train.py": TRAINING, "test.py": TEST, "filo.predict": PREDICTION}
+KINDS = {"train.py": TRAINING, "test.py": TEST, "filo.predict": PREDICTION, "filo.merge": MERGE}
 MINE = (
     *("notes.txt", "small/mine.png", "small/2024.jpg", "small/20240131_cat.jpg", "small/000001.png"),
-    *("heatmaps/b.jpg", "tensorboard/mine", "stage1.safetensors"),
+    *("heatmaps/b.jpg", "tensorboard/mine", "stage1.safetensors", "unfinished/mine.json"),
 )
 
 
@@ -86,9 +100,10 @@ def test_a_run_is_known_by_any_of_its_marks(command, tmp_path):
 # command -> command whose run is there -> refused always, without --overwrite, or never
 ALWAYS, ASKED, NEVER = "holds a run of", "holds another run .* add --overwrite", None
 REFUSED = {
-    "train.py": {"train.py": ASKED, "test.py": ALWAYS, "filo.predict": ALWAYS},
-    "test.py": {"train.py": ALWAYS, "test.py": NEVER, "filo.predict": ALWAYS},
-    "filo.predict": {"train.py": ALWAYS, "test.py": ASKED, "filo.predict": ASKED},
+    "train.py": {"train.py": ASKED, "test.py": ALWAYS, "filo.predict": ALWAYS, "filo.merge": ALWAYS},
+    "test.py": {"train.py": ALWAYS, "test.py": NEVER, "filo.predict": ALWAYS, "filo.merge": ALWAYS},
+    "filo.predict": {"train.py": ALWAYS, "test.py": ASKED, "filo.predict": ASKED, "filo.merge": ALWAYS},
+    "filo.merge": {"train.py": ALWAYS, "test.py": ALWAYS, "filo.predict": ALWAYS, "filo.merge": NEVER},
 }
 
 

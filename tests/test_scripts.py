@@ -97,6 +97,23 @@ def test_the_scripts_pass_only_flags_that_the_programs_have(checkout, monkeypatc
     assert [c["--ckpt_path"].split("/")[2] for c in tested] == ["filo_visa", "filo_mvtec"]  # never its own
 
 
+@pytest.mark.parametrize("script", ["train.sh", "test.sh"])
+def test_several_gpus_are_used_by_as_many_processes(checkout, script):
+    with_data(checkout)
+    for name in ("mvtec", "visa"):
+        (checkout / "checkpoints").mkdir(exist_ok=True)
+        (checkout / "checkpoints" / f"filo_train_on_{name}.pth").touch()
+    fake = str(stand_in(checkout))
+    status, _, err = bash(checkout, f"bash {script}", PYTHON=fake, GPUS="4")
+    assert status == 0, err
+    program = script.replace(".sh", ".py")
+    launched = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=4", program]
+    assert [call[:5] for call in calls_of(checkout)] == [launched] * 2
+    for wrong in ("none", "0", "2x"):
+        status, _, err = bash(checkout, f"bash {script}", PYTHON=fake, GPUS=wrong)
+        assert status == 2 and f"GPUS={wrong}: wanted how many processes" in err
+
+
 def test_the_published_files_are_tested_with_their_detectors_and_descriptions(checkout):
     with_data(checkout)
     (checkout / "checkpoints").mkdir()
@@ -143,7 +160,7 @@ done
 """
 
 
-def ablate(folder, changes=()):
+def ablate(folder, changes=(), **variables):
     """Run ablate.sh with some of its lines changed; give status, error and what it trained and tested."""
     fake = stand_in(folder)
     fake.write_text(WORKING)
@@ -153,8 +170,8 @@ def ablate(folder, changes=()):
         script = script.replace(old, new)
     (folder / "ablate.sh").write_text(script)
     (folder / "calls").write_text("")
-    status, _, err = bash(folder, "bash ablate.sh", PYTHON=str(fake))
-    return status, err, *([c for c in calls_of(folder) if c[0] == name] for name in ("train.py", "test.py"))
+    status, _, err = bash(folder, "bash ablate.sh", PYTHON=str(fake), **variables)
+    return status, err, *([c for c in calls_of(folder) if name in c] for name in ("train.py", "test.py"))
 
 
 @pytest.mark.parametrize(("boxes", "rows"), [(False, 7), (True, 9)])
@@ -165,7 +182,8 @@ def test_the_ablation_trains_seven_times_and_tests_every_row(checkout, boxes, ro
         (checkout / "checkpoints" / "grounding_train_on_visa.pth").touch()
     status, err, trained, tested = ablate(checkout)
     assert status == 0, err
-    parts = [c[c.index("--without") + 1 :] if "--without" in c else [] for c in trained]
+    assert all(call[-1] == "--overwrite" for call in trained)
+    parts = [c[c.index("--without") + 1 : -1] if "--without" in c else [] for c in trained]
     assert parts == [
         ["descriptions", "template", "shapes", "scales"],
         ["template", "shapes", "scales"],
@@ -189,14 +207,27 @@ def test_the_ablation_goes_on_where_it_stopped_and_mixes_no_settings(checkout):
     assert ablate(checkout)[2:] == ([], [])
     done = checkout / "checkpoints" / "ablation" / "visa_to_mvtec"
     shutil.rmtree(done / "linear")
+    (done / "learned" / "filo.safetensors").rename(done / "learned" / "state.safetensors")  # it was stopped
     (done / "states" / "plain" / "results.json").unlink()
     _, _, trained, tested = ablate(checkout)
-    assert (len(trained), len(tested)) == (1, 2)
+    assert ["--overwrite" in call for call in trained] == [False, True] and len(tested) == 2
     swapped = [("TRAIN=visa", "TRAIN=mvtec"), ("TEST=mvtec", "TEST=visa")]
     assert len(ablate(checkout, swapped)[2]) == 7
     for line in (("TRAIN_FLAGS=()", "TRAIN_FLAGS=(--epoch 1)"), ("TEST_FLAGS=()", "TEST_FLAGS=(--seed 1)")):
         status, err, trained, tested = ablate(checkout, [line])
         assert status == 2 and "made by other settings" in err and not trained and not tested
+
+
+def test_the_ablation_runs_by_several_processes_and_mixes_no_numbers_of_them(checkout):
+    with_data(checkout)
+    assert ablate(checkout, GPUS="1")[0] == 0
+    status, err, trained, _ = ablate(checkout, GPUS="2")
+    assert status == 2 and "made by other settings" in err and not trained
+    shutil.rmtree(checkout / "checkpoints")
+    _, _, trained, tested = ablate(checkout, GPUS="2")
+    launched = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    assert len(trained) == 7 and all(call[:4] == launched for call in trained + tested)
+    assert ablate(checkout, GPUS="2")[2:] == ([], [])
 
 
 def test_another_dataset_is_tested_by_name(checkout):

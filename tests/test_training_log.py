@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from filo.errors import InputError
@@ -58,7 +57,10 @@ def test_tensorboard_gets_every_epoch_and_its_folder_is_made_by_the_first(tmp_pa
     monkeypatch.setattr("filo.training_log._find_tensorboard", lambda: Writer)
     log = TrainingLog(tmp_path, tensorboard=True)
     assert said == []  # an older run's files may still be there
-    for stage, epoch, loss in ((1, 1, 8.4), (1, 2, 3.1), (2, 1, 0.4)):
-        log.add(stage, epoch, loss, 1.0, torch.device("cpu"))
+    epochs = ((1, 1, 8.4), (1, 2, 3.1), (2, 1, 0.4))
+    lines = [{"stage": stage, "epoch": epoch, "loss": loss} for stage, epoch, loss in epochs]
+    for count in (1, 2, 3):
+        log.write(lines[:count])
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == lines
     losses = [("stage 1/loss", 8.4, 1), ("stage 1/loss", 3.1, 2), ("stage 2/loss", 0.4, 1)]
     assert said == [str(tmp_path / "tensorboard"), *(each for loss in losses for each in (loss, "flush"))]

@@ -55,3 +55,12 @@ def complaint(call):
     message = str(caught.value)
     assert len(message.splitlines()) == 1
     return message
+
+
+def put(content, path, value):
+    """Give a JSON value with another one at the end of a way through its keys."""
+    if not path:
+        return value
+    copy = content.copy()
+    copy[path[0]] = put(content[path[0]] if len(path) > 1 else None, path[1:], value)
+    return copy

@@ -33,7 +33,7 @@ class Ways(NamedTuple):
 # CLIP, image side, taps, and how many maps of which side the metrics are of
 SIZES = {
     "full": ("ViT-L-14-336", 518, (6, 12, 18, 24), (83, 518)),
-    "tiny": (str(FOLDER.parent / "checkpoints" / "demo" / "clip.json"), 112, (2, 4, 6, 8), (20, 112)),
+    "tiny": (str(FOLDER.parent / "checkpoints" / "demo" / "clip.json"), 144, (2, 4, 6, 8), (20, 144)),
 }
 CLASS = "hazelnut"
 DESCRIPTIONS = 10  # as many as the published program has for several classes, 15 abnormal texts then

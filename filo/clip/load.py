@@ -12,12 +12,14 @@ from torch.nn import functional as F
 
 from filo.clip.build import build_model, read_config
 from filo.clip.text import TextTower
+from filo.clip.tokens import fill_table
 from filo.clip.vision import VisionTower
 from filo.errors import InputError
 from filo.precision import DTYPES
-from filo.weights import drawn_seed, find_kind, fingerprint, read_weights
+from filo.weights import drawn_seed, find_kind, fingerprint, read_weights, require_finite
 
 ACTIVATIONS = ("gelu", "quick_gelu")
+OPENAI_MEAN_STD = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
 class CLIP(nn.Module):
@@ -104,7 +106,7 @@ def load_clip(
         )
     with torch.device("meta"):  # values would only be overwritten; drawing them takes long
         model = build_model(name, config, image_size, activation)
-    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    mean, std = OPENAI_MEAN_STD
     if weights is None:
         weights, mean, std = find_weights(name, config, pretrained)
     sha256 = fingerprint(weights)
@@ -123,7 +125,7 @@ def find_weights(
     Raises:
         InputError: there are none, or the file holds something else.
     """
-    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    mean, std = OPENAI_MEAN_STD
     if (seed := drawn_seed(pretrained)) is not None:
         return draw_weights(name, config, seed), mean, std
     tags = open_clip.list_pretrained_tags_by_model(name)
@@ -131,7 +133,7 @@ def find_weights(
         if not Path(pretrained).exists() and not Path(pretrained).suffix:
             known = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags"
             raise InputError(f"{pretrained!r} is neither a file nor a weights tag ({known})")
-        weights = read(Path(pretrained))
+        weights = fill_table(read(Path(pretrained)))
         if find_kind(weights) in ("published", "trained"):
             raise InputError(
                 f"{pretrained} holds a FiLo, which belongs to --ckpt_path; a published one brings its CLIP "
@@ -190,6 +192,7 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], what: str) -> None:
             f"{first} (wanted {wanted.get(first, 'none')}, found {found.get(first, 'none')}); "
             "is it another CLIP model?"
         )
+    require_finite(what, weights)
     given.clear()
     with torch.no_grad():
         for name, tensor in model.state_dict().items():

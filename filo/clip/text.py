@@ -18,6 +18,9 @@ from filo.clip.attention import attend, feed_forward, project_qkv, set_dtype
 from filo.errors import InputError
 
 PLACEHOLDER = "X"
+# letters for each token of the context that a text may have: ordinary words have four or five, and the
+# tokenizer takes minutes for a word of many thousand
+LETTERS = 16
 
 
 @dataclass(frozen=True)
@@ -135,14 +138,21 @@ class TextTower(nn.Module):
         """
         prefix = " ".join([PLACEHOLDER] * n_ctx)
         full = [f"{prefix} {text}".strip() for text in texts]
+        for text in texts:
+            if len(text) > LETTERS * self.context_length:
+                raise InputError(self._explain_length(text, n_ctx))
         ids = open_clip.tokenize(full, context_length=self.context_length + 1)
         for text, row in zip(texts, ids, strict=True):
             if row[self.context_length] != 0:
-                raise InputError(
-                    f"the text {text!r} needs more than the {self.context_length} tokens of CLIP's context "
-                    f"({n_ctx} of them learned): shorten the description, or learn fewer by --n_ctx"
-                )
+                raise InputError(self._explain_length(text, n_ctx))
         return ids[:, : self.context_length]
+
+    def _explain_length(self, text: str, n_ctx: int) -> str:
+        shown = text if len(text) <= 400 else f"{text[:400]}..."
+        return (
+            f"the text {shown!r} needs more than the {self.context_length} tokens of CLIP's context "
+            f"({n_ctx} of them learned): shorten the description, or learn fewer by --n_ctx"
+        )
 
     def grow(self, texts: Sequence[str], n_ctx: int = 0, sides: Sequence[int] | None = None) -> PromptTree:
         """Tokenise texts behind `n_ctx` placeholders and lay them out as a tree on the tower's device."""

@@ -66,6 +66,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument_group("run: where the files go").add_argument
     add("--out", type=Path, required=True, help="folder for the files")
     add("--overwrite", action="store_true", help="replace the annotations that the folder holds")
+    options.add_image_option(add)
     return parser.parse_args()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from filo.errors import ImageError, InputError
-from filo.files import sha256_of, write_atomically, write_json
+from filo.files import sha256_of, sweep_old, write_atomically, write_json
 from filo.grounding.boxes import Detection
 from filo.weights import drawn_seed
 
@@ -31,7 +31,7 @@ class BoxCache:
 
     def __init__(self, folder: Path, about: dict) -> None:
         self.folder, self.about = folder, about
-        self._is_described = False
+        self._has_written = False
 
     def get(self, key: str) -> Detection | None:
         """Give an answer; None if it is not there or damaged, so that it is made again."""
@@ -61,9 +61,11 @@ class BoxCache:
                 )
 
         write_atomically(self._path(key), write)
-        if not self._is_described and _read(self.folder / ABOUT) != self.about:
-            write_json(self.folder / ABOUT, self.about)  # only now there is something to describe
-        self._is_described = True
+        if not self._has_written:  # only now there is something to describe
+            self._has_written = True
+            sweep_old(self.folder, ".npz")
+            if _read(self.folder / ABOUT) != self.about:
+                write_json(self.folder / ABOUT, self.about)
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npz"

@@ -38,6 +38,8 @@ from filo.grounding.boxes import PRESETS as BOX_PRESETS
 from filo.grounding.boxes import BoxRules
 from filo.mmci import SHAPES
 
+LARGEST, LARGEST_SIDES = 9999, 99  # beyond, a checkpoint's few bytes would become many gigabytes
+
 
 @dataclass(frozen=True)
 class FiLoConfig:
@@ -106,17 +108,18 @@ class FiLoConfig:
         self._check_sizes()
 
     def _check_sizes(self) -> None:
-        odd = [side % 2 == 1 for shape in self.mmci_shapes for side in shape]
+        sides = [side for shape in self.mmci_shapes for side in shape]
         wrong = {
-            "n_ctx": self.n_ctx < 1,
-            "mmci_shapes": not all(odd),
-            "blur_kernel": self.blur_kernel < 1 or self.blur_kernel % 2 == 0,
+            "n_ctx": not 1 <= self.n_ctx <= LARGEST,
+            "mmci_shapes": any(side % 2 == 0 for side in sides) or sum(map(abs, sides)) > LARGEST_SIDES,
+            "blur_kernel": not 1 <= self.blur_kernel <= LARGEST or self.blur_kernel % 2 == 0,
             "blur_sigma": not 0 < self.blur_sigma < float("inf"),
             "boxes": not 0 <= self.boxes.outside_weight <= 1,
         }
         if bad := [name for name, is_wrong in wrong.items() if is_wrong]:
             raise InputError(
-                f"{bad[0]} {getattr(self, bad[0])!r}: wanted above zero, kernel sides odd, weights up to 1"
+                f"{bad[0]} {getattr(self, bad[0])!r}: wanted above zero, kernel sides odd, weights up to 1, "
+                f"no more than {LARGEST} of anything"
             )
 
 

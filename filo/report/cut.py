@@ -7,6 +7,7 @@ import numpy as np
 
 from filo.records import Record
 from filo.report.run import Run
+from filo.summary import Tally, falling
 from filo.thresholds import best_f1
 
 FEW = 4  # images of one sort that are shown for each class
@@ -25,7 +26,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Group:
-    """Some images of a class under one heading; `total` is how many there are of the sort."""
+    """Some images of a class under one heading, the first of `total` of the sort."""
 
     name: str
     about: str
@@ -33,18 +34,16 @@ class Group:
     total: int
 
 
-def find_cut(run: Run, name: str, records: Sequence[Record]) -> Cut:
+def find_cut(run: Run, name: str, tally: Tally) -> Cut:
     """Find the threshold of a class: the run's own, or the one of the best F1 on its labels."""
-    given = (run.about.get("thresholds") or {}).get(name)
-    own = [record.threshold for record in records if record.threshold is not None]
-    if given is not None or own:
+    given = (run.about.get("thresholds") or {}).get(name, tally.threshold)
+    if given is not None:
         source = run.about.get("decisions")
-        return Cut(
-            float(own[0] if given is None else given), f"from {source}" if source else "given to the run"
-        )
+        return Cut(float(given), f"from {source}" if source else "given to the run")
     if not run.is_test:
         about = (run.about.get("classes") or {}).get(name) or {}
         return Cut(None, about.get("undecided") or "nobody calibrated it")
+    records = tally.records
     labels = np.array([record.label for record in records])
     if len(set(labels.tolist())) < 2:
         return Cut(None, "there are no images of the other sort to choose one by")
@@ -79,18 +78,15 @@ def groups(records: Sequence[Record], cut: Cut) -> list[Group]:
     return _kept([*worst, *close, *best])
 
 
-def decided(records: Sequence[Record], cut: Cut) -> list[Group]:
-    """Part all images of a class as a prediction shows them, the highest scores first."""
-    ranked, about = falling(records), "the highest score first"
+def decided(tally: Tally, cut: Cut) -> list[Group]:
+    """Part the images of a class as a prediction shows them, the highest scores first."""
+    ranked, about = falling(tally.records), "the highest score first"
     if cut.threshold is None:
-        return [Group("Images", about, ranked, len(ranked))]
+        return [Group("Images", about, ranked, tally.images)]
     parts = [[record for record in ranked if cut.finds(record) == anomalous] for anomalous in (True, False)]
+    totals = (tally.anomalous, tally.images - tally.anomalous)
     names = ("Called anomalous", "Called normal")
-    return [Group(name, about, part, len(part)) for name, part in zip(names, parts, strict=True) if part]
-
-
-def falling(records: Sequence[Record]) -> list[Record]:
-    return sorted(records, key=lambda record: (-record.score, record.index))
+    return [Group(*each) for each in zip(names, (about, about), parts, totals, strict=True) if each[2]]
 
 
 def _kept(groups: list[tuple[str, str, list[Record]]]) -> list[Group]:

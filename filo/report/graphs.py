@@ -6,10 +6,10 @@ from filo.charts import Curve, curve_chart, histogram
 from filo.markup import Markup, tag
 from filo.metrics import FPR_LIMIT
 from filo.prompts import spoken
-from filo.records import Record
 from filo.report.cut import Cut
 from filo.report.format import MEANING, percent
 from filo.report.run import Run
+from filo.summary import SORTS, Tally
 
 # title, name in curves.json, axes, end of the x axis, areas: which curves there are and what they amount to
 FORMS = (
@@ -38,14 +38,15 @@ def curve_figures(run: Run, name: str) -> list[Markup]:
     return figures
 
 
-def score_figure(run: Run, records: Sequence[Record], cut: Cut) -> Markup:
+def score_figure(run: Run, tally: Tally, cut: Cut) -> Markup:
     """Draw how many images have which score: normal ones upwards, anomalous ones downwards."""
-    upper = [record.score for record in records if record.label != 1]
-    lower = [record.score for record in records if record.label == 1]
-    scores = [*upper, *lower, *([] if cut.threshold is None else [cut.threshold])]
+    all_scores = tally.scores_of(*SORTS)
+    upper = tally.scores_of("normal") if run.is_test else all_scores
+    lower = tally.scores_of("anomalous") if run.is_test else ()
+    ends = [all_scores.min(), all_scores.max(), *([] if cut.threshold is None else [cut.threshold])]
     known = f": {len(upper)} normal, {len(lower)} anomalous" if run.is_test else ""
-    about = f"how many of {len(records)} images have which score{known}"
-    chart = histogram(upper, lower, (min(scores), max(scores)), about, cut.threshold)
+    about = f"how many of {tally.images} images have which score{known}"
+    chart = histogram(upper, lower, (float(min(ends)), float(max(ends))), about, cut.threshold)
     words = [_key("normal", "normal"), _key("anomalous", "anomalous")] if run.is_test else []
     words += [] if cut.threshold is None else [_key("threshold", "threshold")]
     return _figure("Scores", chart, words)

@@ -27,10 +27,10 @@ def header(run: Run, cuts: Mapping[str, Cut], published: Published | None) -> Ma
 
 def _sentence(run: Run) -> str:
     classes = run.classes
-    what = f"{count(len(run.records), 'image')} of {count(len(classes), 'class')}"
+    what = f"{count(run.summary.images, 'image')} of {count(len(classes), 'class')}"
     if not run.is_test:
         return f"{what}."
-    anomalous = sum(record.label == 1 for record in run.records)
+    anomalous = sum(tally.anomalous for tally in classes.values())
     trained = (run.about.get("trained") or {}).get("dataset")
     return f"{what}, {anomalous:,} of them anomalous" + (f"; trained on {trained}." if trained else ".")
 
@@ -45,11 +45,12 @@ def _means(run: Run, published: Published | None) -> list[Markup]:
 
 
 def _decisions(run: Run, cuts: Mapping[str, Cut]) -> list[Markup]:
-    found = sum(cuts[name].finds(record) for name, records in run.classes.items() for record in records)
+    found = sum(tally.anomalous or 0 for tally in run.classes.values())
     decided = any(cut.threshold is not None for cut in cuts.values())
-    figures = [_figure(f"{len(run.records) - len(run.failed):,}", "images looked at")]
+    failed = run.summary.failed
+    figures = [_figure(f"{run.summary.images - failed:,}", "images looked at")]
     figures += [_figure(f"{found:,}", "called anomalous")] if decided else []
-    return figures + ([_figure(f"{len(run.failed):,}", "could not be read")] if run.failed else [])
+    return figures + ([_figure(f"{failed:,}", "could not be read")] if failed else [])
 
 
 def _figure(value: str, name: str, below: str = "") -> Markup:
@@ -66,9 +67,11 @@ def notes(run: Run, published: Published | None) -> Markup | None:
         lines.append(
             "No curves over pixels are kept: test.py with --report keeps them, where there are masks."
         )
-    lines += [f"{record.image}: {record.error}" for record in run.failed[:MOST]]
-    if len(run.failed) > MOST:
-        lines.append(f"and {len(run.failed) - MOST:,} more failed; predictions.jsonl has them all")
+    if run.is_cut:
+        lines.append("Of each class the highest scores are shown; predictions.csv has all images.")
+    lines += [f"{record.image}: {record.error}" for record in run.summary.named[:MOST]]
+    if run.summary.failed > MOST:
+        lines.append(f"and {run.summary.failed - MOST:,} more failed; predictions.jsonl has them all")
     return tag("ul", [tag("li", line) for line in lines], class_="notes") if lines else None
 
 

@@ -12,7 +12,8 @@ from filo.report.run import Run
 def legend(run: Run, scale: Scale, album: Album) -> Markup:
     """Show the colour bar of all pictures and say what else is drawn, or that there are none."""
     if not album.has_pictures:
-        none = "This run kept no pictures, so none are shown; test.py --report keeps them."
+        keeps = "test.py --report" if run.is_test else "filo.predict without --no_pictures"
+        none = f"This run kept no pictures, so none are shown; {keeps} keeps them."
         return tag("section", tag("h2", "Pictures"), tag("p", none), class_="legend")
     ends = [tag("span", f"{value:.3g}") for value in (scale.low, (scale.low + scale.high) / 2, scale.high)]
     bar = tag("div", colour_bar(_colours()), tag("div", ends, class_="ends"), class_="scale")
@@ -31,11 +32,12 @@ def _about_pictures(scale: Scale) -> list[str]:
 def _about_marks(run: Run, album: Album) -> list[str]:
     """Say what is drawn or written beside the map, where any image has it."""
     words = []
-    if any(record.has_mask and record.label for record in run.records):
+    tallies = run.classes.values()
+    if any(tally.has_outlines for tally in tallies):
         words.append("White outlines are the annotated defects.")
-    if any(record.boxes for record in run.records):
+    if any(tally.has_boxes for tally in tallies):
         words.append("Blue boxes are the detector's.")
-    if any(record.kinds for record in run.records):
+    if any(tally.cosines for tally in tallies):
         words.append("Below an image stand the descriptions that fit it best, with their cosine;")
         words.append("those with a coloured bar fit better than what is normal.")
     if len(album.wanted) < album.asked:

@@ -43,16 +43,16 @@ def write_report(run: Path, scale: Scale | None = None) -> Path:
 
 
 def _content(run: Run, scale: Scale) -> Markup:
-    classes = {name: records for name, records in run.classes.items() if records}
-    cuts = {name: find_cut(run, name, records) for name, records in run.classes.items()}
+    cuts = {name: find_cut(run, name, tally) for name, tally in run.classes.items()}
     anchors = {name: anchor(name, number) for number, name in enumerate(run.classes, start=1)}
     published = None
     if run.is_test:
         published = find_published(run.about.get("arguments", {}).get("dataset"), run.about["classes"])
-    album, span = Album(run, scale, _pictured(run, cuts)), cosine_span(run.records)
+    album, span = Album(run, scale, _pictured(run, cuts)), cosine_span(run.classes.values())
     sections = [
         class_section(run, name, anchors[name], cuts[name], album, span)
-        for name in tqdm(classes, desc="report", unit="class", disable=None)
+        for name in tqdm(run.classes, desc="report", unit="class", disable=None)
+        if run.classes[name].images
     ]
     decides = any(cut.threshold is not None for cut in cuts.values())
     controls = None if run.is_test else filter_form(decides)
@@ -66,8 +66,8 @@ def _content(run: Run, scale: Scale) -> Markup:
 def _pictured(run: Run, cuts: Mapping[str, Cut]) -> list[Record]:
     """Choose the images that the page shows."""
     if not run.is_test:
-        return [record for records in run.classes.values() for record in records]
-    chosen = [groups(records, cuts[name]) for name, records in run.classes.items()]
+        return [record for tally in run.classes.values() for record in tally.records]
+    chosen = [groups(tally.records, cuts[name]) for name, tally in run.classes.items()]
     return [record for of_class in chosen for group in of_class for record in group.records]
 
 

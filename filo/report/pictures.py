@@ -39,7 +39,7 @@ class Album:
 
     def picture(self, record: Record, about: str) -> Markup | None:
         """Give an `img` with everything in it; None if the run kept no picture or the page has no room."""
-        small = read_small(self.run.folder, record.index) if record.index in self.wanted else None
+        small = read_small(self.run.folder, record) if record.index in self.wanted else None
         if small is None:
             return None
         data, size = _encode(_pair(record, small, self.scale, self.rung[0]), self.rung[1])
@@ -54,7 +54,7 @@ class Album:
     def _choose_rung(self, records: Sequence[Record]) -> tuple[tuple[int, int], float]:
         """Choose the first rung that a sample says will do, and give the mean length of a picture on it."""
         step = max(1, len(records) // PROBES)
-        probes = [(r, small) for r in records[::step] if (small := read_small(self.run.folder, r.index))]
+        probes = [(r, small) for r in records[::step] if (small := read_small(self.run.folder, r))]
         mean = 0.0
         for rung in RUNGS:
             lengths = [len(_encode(_pair(r, small, self.scale, rung[0]), rung[1])[0]) for r, small in probes]

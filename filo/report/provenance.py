@@ -8,6 +8,7 @@ from filo.report.format import duration
 from filo.report.run import Run
 
 TOLD_ELSEWHERE = {"classes", "mean", "notes", "images", "failed", "thresholds", "environment", "hashes"}
+TOLD_ELSEWHERE |= {"images_failed", "reasons"}
 FIRST = ("command", "seed", "preset", "without", "seconds", "seconds_per_image", "peak_memory")
 SPOKEN = {"seconds": "time", "seconds_per_image": "time per image"}
 SHORT = 200  # characters that go into one line
@@ -16,6 +17,8 @@ FOLDED = {
     "config": "the method's settings",
     "scoring": "what a score depends on",
     "trained": "the training run",
+    "shard": "the shard",
+    "shards": "the shards",
 }
 
 

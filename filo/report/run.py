@@ -1,9 +1,11 @@
-"""What a run left in its folder, read for a report."""
+"""What a run left in its folder, read for a report. A test holds all its records, a prediction as many as the
+page shows.
+"""
 
 import json
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,13 @@ from filo.curves import class_curves
 from filo.errors import InputError
 from filo.plots import Scale, run_scale
 from filo.prompts import spoken
-from filo.records import Record, read_records, read_small
+from filo.records import Record, iterate_records, read_records, read_small
 from filo.run_folder import LINES
+from filo.summary import Summary, Tally, by_decision, by_label, summarise
 
 RESULTS, PREDICTION, CURVES = "results.json", "predict.json", "curves.json"
+SHOWN = 2000  # images of a prediction; of more the highest scores of every class
+FEWEST = 20  # of each of very many classes
 
 
 @dataclass(frozen=True)
@@ -24,14 +29,14 @@ class Run:
 
     Attributes:
         about: what results.json or predict.json says
-        records: of all images, in order, those that failed included
+        summary: of all images
         curves: of the classes, as `class_curves` gives them; empty where none were kept
         is_test: labels are known, so there are metrics, false alarms and misses
     """
 
     folder: Path
     about: dict
-    records: list[Record]
+    summary: Summary
     curves: dict[str, dict] = field(default_factory=dict)
     is_test: bool = True
 
@@ -42,18 +47,15 @@ class Run:
         few = " and ".join(map(spoken, self.classes)) if 0 < len(self.classes) < 3 else ""
         return str(dataset or few or self.folder.resolve().name)
 
-    @cached_property
-    def classes(self) -> dict[str, list[Record]]:
-        """The images that were looked at, by class, in the order of the run."""
-        found: dict[str, list[Record]] = {name: [] for name in self.about.get("classes", {})}
-        for record in self.records:
-            if not record.error:
-                found.setdefault(record.class_name, []).append(record)
-        return found
+    @property
+    def classes(self) -> dict[str, Tally]:
+        """The classes, in the order of the run."""
+        return self.summary.classes
 
     @property
-    def failed(self) -> list[Record]:
-        return [record for record in self.records if record.error]
+    def is_cut(self) -> bool:
+        """There are more images than the page shows."""
+        return any(len(tally.records) < tally.images for tally in self.classes.values())
 
 
 def read_run(folder: Path) -> Run:
@@ -71,31 +73,47 @@ def read_run(folder: Path) -> Run:
     about = _read(folder / (RESULTS if is_test else PREDICTION))
     if is_test and not (isinstance(about.get("classes"), dict) and isinstance(about.get("mean"), dict)):
         raise InputError(f"{folder / RESULTS} has no classes and mean: run test.py again")
-    records = read_records(folder)
-    if bad := next((r for r in records if not _is_usable(r, is_test)), None):
-        raise InputError(
-            f"{folder / LINES}: the record of {bad.image!r} has no finite score or no label; run the command "
-            "that wrote it again"
-        )
-    run = Run(folder, about, records, is_test=is_test)
+    names = dict(about.get("classes") or {})
     if not is_test:
-        return run
+        sort, most = by_decision(about.get("thresholds")), _count_shown(about, names)
+        return Run(
+            folder,
+            about,
+            summarise(_usable(folder, iterate_records(folder)), sort, most, names),
+            is_test=False,
+        )
+    records = _usable(folder, read_records(folder), labelled=True)
+    run = Run(folder, about, summarise(records, by_label, None, names))
     kept = folder / CURVES
     return replace(run, curves=_read(kept) if kept.is_file() else _curves_of_images(run))
+
+
+def _count_shown(about: dict, names: dict) -> int:
+    """Say how many images of each class a prediction shows."""
+    images = about.get("images")
+    fits = not isinstance(images, int) or images <= SHOWN
+    return SHOWN if fits else max(FEWEST, SHOWN // max(1, len(names)))
 
 
 def _curves_of_images(run: Run) -> dict[str, dict]:
     """Compute the curves that scores alone tell; those over pixels are computed in the test."""
     return {
         name: class_curves(np.array([r.score for r in own]), np.array([r.label for r in own]))
-        for name, own in run.classes.items()
-        if own
+        for name, tally in run.classes.items()
+        if (own := tally.records)
     }
 
 
-def _is_usable(record: Record, is_test: bool) -> bool:
-    scored = isinstance(record.score, (int, float)) and math.isfinite(record.score)
-    return bool(record.error) or (scored and (not is_test or record.label in (0, 1)))
+def _usable(folder: Path, records: Iterable[Record], labelled: bool = False) -> Iterator[Record]:
+    """Give records; raise `InputError` at one that has no finite score, or no label where it must have."""
+    for record in records:
+        scored = isinstance(record.score, (int, float)) and math.isfinite(record.score)
+        if not record.error and not (scored and (not labelled or record.label in (0, 1))):
+            raise InputError(
+                f"{folder / LINES}: the record of {record.image!r} has no finite score or no label; run the "
+                "command that wrote it again"
+            )
+        yield record
 
 
 def _read(path: Path) -> dict:
@@ -116,5 +134,5 @@ def choose_scale(run: Run) -> Scale:
             return Scale(float(stated["low"]), float(stated["high"]), str(stated["origin"]))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{run.folder} states no usable scale ({error}); give one by --scale") from error
-    smalls = (read_small(run.folder, record.index) for record in run.records if not record.error)
+    smalls = (read_small(run.folder, r) for tally in run.classes.values() for r in tally.records)
     return run_scale(small.anomaly_map for small in smalls if small is not None)

@@ -1,18 +1,13 @@
 """Which descriptions fit (the paper's figure 4): of a class on average, and of one image."""
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Callable, Iterable
 
 from filo.charts import dumbbell
 from filo.markup import Markup, tag
 from filo.records import Record
-from filo.report.cut import Cut
 from filo.report.format import number
 from filo.report.table import Cell, sortable
-
-NORMAL = "what is normal"
+from filo.summary import NORMAL, SORTS, Tally
 
 Means = dict[str, dict[str, float]]  # sort of images -> description -> mean cosine
 
@@ -41,20 +36,22 @@ def kinds_list(record: Record, most: int, span: tuple[float, float]) -> Markup |
     return tag("ol", items, class_="fits")
 
 
-def cosine_span(records: Sequence[Record]) -> tuple[float, float]:
+def cosine_span(tallies: Iterable[Tally]) -> tuple[float, float]:
     """Give the cosines of an empty and of a whole bar: 0, or the lowest if that is below, and the highest."""
-    described = [record for record in records if record.kinds]
-    values = [value for record in described for _, value in record.kinds]
-    values += [record.normal_similarity for record in described]
-    return min([0.0, *values]), max([0.01, *values])
+    ends = [(tally.lowest, tally.highest) for tally in tallies]
+    return min([0.0, *(low for low, _ in ends)]), max([0.01, *(high for _, high in ends)])
 
 
-def similarity_table(records: Sequence[Record], cut: Cut, is_test: bool) -> Markup | None:
+def similarity_table(tally: Tally) -> Markup | None:
     """Give a row for each description of a class: its mean cosine with normal and with anomalous images.
 
     Where there is but one sort of images, one column.
     """
-    means = {sort: _means(of_sort) for sort, of_sort in _by_sort(records, cut, is_test).items()}
+    means = {
+        sort: {kind: mean.value for kind, mean in tally.cosines[sort].items()}
+        for sort in SORTS
+        if sort in tally.cosines
+    }
     values = [value for of_sort in means.values() for value in of_sort.values()]
     if not values:
         return None
@@ -73,31 +70,6 @@ def _row(kind: str, means: Means, span: tuple[float, float], both: bool) -> list
     chart = dumbbell(pair.get("normal", pair.get("mean")), pair.get("anomalous"), span, f"{kind}: {told}")
     apart = [(number(gap, signed=True), gap)] if both else []
     return [(kind, None), *((number(value), value) for value in pair.values()), *apart, (chart, gap)]
-
-
-def _by_sort(records: Sequence[Record], cut: Cut, is_test: bool) -> dict[str, list[Record]]:
-    """Part images by their labels or else by the decision; without either they stay together."""
-    described = [record for record in records if record.kinds]
-    if not is_test and cut.threshold is None:
-        return {"mean": described} if described else {}
-    anomalous = [record.label == 1 if is_test else cut.finds(record) for record in described]
-    sorts = {
-        sort: [
-            record
-            for record, is_anomalous in zip(described, anomalous, strict=True)
-            if is_anomalous == wanted
-        ]
-        for sort, wanted in (("normal", False), ("anomalous", True))
-    }
-    return {sort: of_sort for sort, of_sort in sorts.items() if of_sort}
-
-
-def _means(records: Sequence[Record]) -> dict[str, float]:
-    values = defaultdict(list)
-    for record in records:
-        for kind, value in ((NORMAL, record.normal_similarity), *record.kinds):
-            values[kind].append(value)
-    return {kind: float(np.mean(each)) for kind, each in values.items()}
 
 
 def _gap(kind: str, means: Means) -> float | None:

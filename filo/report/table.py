@@ -12,6 +12,7 @@ from filo.report.cut import Cut, errors
 from filo.report.format import MEANING, number, percent, points
 from filo.report.published import Published
 from filo.report.run import Run
+from filo.summary import SORTS, Tally
 
 Cell = tuple[object, float | None]  # what is shown, what is sorted by
 
@@ -23,12 +24,12 @@ def metrics_table(
     heads = ["class", "images", "missed", "false alarms", *(MEANING[column] for column in COLUMNS)]
     rows = []
     for name, values in run.about["classes"].items():
-        records = run.classes[name]
+        tally = run.classes[name]
         cells = [_metric(name, column, values.get(column), published) for column in COLUMNS]
-        rows.append([_link(name, anchors), _count(len(records)), *_wrong(records, cuts[name]), *cells])
+        rows.append([_link(name, anchors), _count(tally.images), *_wrong(tally, cuts[name]), *cells])
     mean = run.about["mean"]
     cells = [_metric("mean", column, mean.get(column), published) for column in COLUMNS]
-    total = len(run.records)
+    total = run.summary.images
     return sortable("results", heads, rows, [_text("mean"), _count(total), ("", None), ("", None), *cells])
 
 
@@ -36,17 +37,16 @@ def decision_table(run: Run, cuts: Mapping[str, Cut], anchors: Mapping[str, str]
     """Give a row for each class: how many images, how many of them were called anomalous, their scores."""
     heads = ["class", "images", "anomalous", "threshold", "median score", "highest score"]
     rows = []
-    for name, records in run.classes.items():
-        if not records:  # none of them could be read
+    for name, tally in run.classes.items():
+        if not tally.images:  # none of them could be read
             rows.append([_text(spoken(name)), _count(0), *[("n/a", None)] * 4])
             continue
-        cut, scores = cuts[name], [record.score for record in records]
-        found = sum(map(cut.finds, records))
+        cut, scores = cuts[name], tally.scores_of(*SORTS)
         decided = [("n/a", None)] * 2
         if cut.threshold is not None:
-            decided = [_count(found), (number(cut.threshold), cut.threshold)]
-        marks = [(number(value), value) for value in (float(np.median(scores)), max(scores))]
-        rows.append([_link(name, anchors), _count(len(records)), *decided, *marks])
+            decided = [_count(tally.anomalous), (number(cut.threshold), cut.threshold)]
+        marks = [(number(value), value) for value in (float(np.median(scores)), float(scores.max()))]
+        rows.append([_link(name, anchors), _count(tally.images), *decided, *marks])
     return sortable("decisions", heads, rows)
 
 
@@ -96,12 +96,11 @@ def _metric(row: str, column: str, value: float | None, published: Published | N
     return join(tag("span", percent(value), class_="ours"), below), value
 
 
-def _wrong(records: Sequence[Record], cut: Cut) -> list[Cell]:
+def _wrong(tally: Tally, cut: Cut) -> list[Cell]:
     if cut.threshold is None:
         return [("n/a", None)] * 2
-    alarms, misses = errors(records, cut)
-    anomalous = sum(record.label == 1 for record in records)
-    of = [(misses, anomalous), (alarms, len(records) - anomalous)]
+    alarms, misses = errors(tally.records, cut)
+    of = [(misses, tally.anomalous), (alarms, tally.images - tally.anomalous)]
     return [
         (join(f"{len(wrong):,}", tag("span", f" of {total:,}", class_="of")), float(len(wrong)))
         for wrong, total in of

@@ -49,6 +49,12 @@ def turned(x: Array, y: Array, angle: float) -> tuple[Array, Array]:
     return cos * x + sin * y, cos * y - sin * x
 
 
+def turned_by(x: Array, y: Array, angles: Array) -> tuple[Array, Array]:
+    """Return the coordinates seen from frames turned by `angles`, one for each pixel."""
+    cos, sin = np.cos(angles), np.sin(angles)
+    return cos * x + sin * y, cos * y - sin * x
+
+
 def noise(rng: Generator, side: int, rows: int, columns: int | None = None) -> Array:
     """Return smooth noise (side, side) of about unit variance with `rows` x `columns` independent cells."""
     cells = rng.standard_normal((rows, columns or rows)).astype(np.float32)

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from filo.synthetic.canvas import Array
 from filo.synthetic.classes import DATASETS, ClassSpec
 from filo.synthetic.picture import GOOD, draw_picture
 
-VERSION = 1  # raise it whenever a picture changes, so that an older set is not taken for a new one
+VERSION = 4  # raise it whenever a picture changes, so that an older set is not taken for a new one
 STAMP = "synthetic.json"
 PARTIAL = ".partial-"
 SMALLEST, LARGEST = 64, 2048  # smaller, thin defects vanish; larger only takes memory
@@ -131,9 +132,15 @@ def write_sets(out: Path, plan: Plan) -> None:
         partial.mkdir(parents=True)
         total = sum(map(len, DATASETS.values())) * (plan.train + plan.normal + plan.anomalous)
         with tqdm(total=total, desc="drawing", unit="picture", disable=None) as progress:
-            for dataset, specs in DATASETS.items():
-                for spec in specs:
-                    WRITERS[dataset](partial / dataset, spec, plan, progress.update)
+
+            def draw(job: tuple[str, ClassSpec]) -> None:
+                dataset, spec = job
+                WRITERS[dataset](partial / dataset, spec, plan, progress.update)
+
+            jobs = [(dataset, spec) for dataset, specs in DATASETS.items() for spec in specs]
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # much of it leaves Python's lock
+                for _ in pool.map(draw, jobs):
+                    pass
         write_split(partial / "visa", plan)
         (partial / STAMP).write_text(json.dumps(stamp_of(plan), indent=2) + "\n", encoding="utf-8")
         if out.is_dir():  # empty, or nothing but hidden files

@@ -9,6 +9,7 @@ from numpy.random import Generator
 from filo.synthetic.canvas import Array, Colour, Scene, coordinates, mix
 
 FAINTEST = 0.12  # thinner paint than this would be in the mask but not visible
+UNLIKE = 0.5  # channels' differences added up: less is easily overlooked
 
 
 def lay(scene: Scene, colour: Array, alpha: Array, within: Array | None = None) -> tuple[Array, Array]:
@@ -50,7 +51,10 @@ def curve(rng: Generator, middle: tuple[float, float], length: float, bend: floa
 
 
 def unlike(rng: Generator, colours: tuple[Colour, ...], under: Array) -> Colour:
-    """Return one of the two colours that stand out most from the mean of the pixels `under` (K, 3)."""
+    """Return one of the two colours that stand out most from the mean of the pixels `under` (K, 3); the
+    first of them, if the other hardly does.
+    """
     mean = under.mean(axis=0)
-    ranked = sorted(colours, key=lambda colour: -float(np.abs(np.subtract(colour, mean)).sum()))
-    return ranked[rng.integers(2)]
+    ranked = sorted(((float(np.abs(np.subtract(each, mean)).sum()), each) for each in colours), reverse=True)
+    (_, first), (distance, second) = ranked[:2]
+    return second if rng.uniform() < 0.5 and distance >= UNLIKE else first

@@ -10,6 +10,7 @@ from numpy.random import Generator
 from filo.synthetic.canvas import Array, coordinates
 from filo.synthetic.classes import ClassSpec
 from filo.synthetic.defects import DEFECTS
+from filo.synthetic.styles import STYLES
 
 GOOD = "good"
 
@@ -40,7 +41,7 @@ def draw_picture(
     scene = spec.draw(rng, side, **spec.look)
     image, mask = scene.image, np.zeros((side, side), bool)
     if kind != GOOD:
-        image, mask = DEFECTS[kind](rng, scene)
+        image, mask = DEFECTS[kind](rng, scene, STYLES[dataset])
     light, grain = lighting(rng, side), rng.standard_normal((side, side, 3))
     return Picture(photograph(image, light, grain), mask, photograph(scene.image, light, grain))
 
