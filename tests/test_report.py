@@ -11,6 +11,7 @@ import pytest
 
 from filo.errors import InputError
 from filo.markup import Markup, join, tag
+from filo.metrics import COLUMNS
 from filo.plots import Scale
 from filo.records import Record
 from filo.report import pictures as of_pictures
@@ -290,16 +291,37 @@ def test_all_pictures_share_the_scale_that_the_run_states(predicted, tested, pag
 # published figures
 
 
+def all_published():
+    """Every (method, source, dataset, entry) of the file."""
+    for method, about in json.loads(FILE.read_text())["methods"].items():
+        for source, said in about["sources"].items():
+            yield from ((method, source, name, entry) for name, entry in said["sets"].items())
+
+
 def test_published_means_are_those_of_their_classes():
-    content = json.loads(FILE.read_text())
-    assert {len(rows) - 1 for rows in content["datasets"]["mvtec"].values()} == {15}
-    assert {len(rows) - 1 for rows in content["datasets"]["visa"].values()} == {12}
-    for sources in content["datasets"].values():
-        assert sources["paper"].keys() == sources["log"].keys()
-        for rows in sources.values():
-            classes = [values for name, values in rows.items() if name != "mean"]
-            for metric, mean in rows["mean"].items():
-                assert sum(row[metric] for row in classes) / len(classes) == pytest.approx(mean, abs=0.06)
+    differs = set()
+    for method, source, name, entry in all_published():
+        rows = list(entry.get("classes", {}).values())
+        assert set(entry["mean"]) <= set(COLUMNS) and all(row.keys() == entry["mean"].keys() for row in rows)
+        for metric, mean in entry["mean"].items():
+            assert 0 < mean <= 100
+            # each class is rounded, and their mean once more
+            if rows and abs(sum(row[metric] for row in rows) / len(rows) - mean) > 0.1:
+                differs.add((method, source, name, metric))
+    assert differs == {("winclip", "paper", "visa", "ap_sp")}  # as printed: the mean of its rows is 81.0
+
+
+def test_every_published_set_has_the_classes_of_the_others():
+    sizes = {"mvtec": 15, "visa": 12, "mpdd": 6}
+    names = {}
+    for method, source, name, entry in all_published():
+        assert entry.get("trained_on") == (
+            None if method == "winclip" else "visa" if name == "mvtec" else "mvtec"
+        ), (method, source, name)
+        assert ("classes" in entry) == (name in sizes)
+        if name in sizes:
+            assert len(entry["classes"]) == sizes[name]
+            assert names.setdefault(name, entry["classes"].keys()) == entry["classes"].keys()
 
 
 def test_published_figures_stand_beside_ours_with_the_difference(tmp_path):
@@ -307,23 +329,67 @@ def test_published_figures_stand_beside_ours_with_the_difference(tmp_path):
     ours = json.loads((tmp_path / "results.json").read_text())["classes"]["metal_nut"]["auroc_sp"]
     assert f"paper 77.0 {points(ours - 0.77)} log 99.2 {points(ours - 0.992)}" in page.text
     assert "compare means, not classes" in page.text
-    assert "no mean" not in page.text and "91.2" not in page.text  # of 15 classes, these are two
-    assert "over more classes than were tested" in page.text
+    assert "paper 82.4" in page.text and "91.2" not in page.text  # of 15 classes, these are two
+    assert "over the 2 tested classes of 15" in page.text
+    assert "weights trained on" not in page.text  # on VisA, as published
+
+
+def test_a_run_stands_beside_the_figures_of_its_own_method(tmp_path):
+    made = {"classes": ("metal_nut", "pill"), "dataset": "mvtec", "trained": {"dataset": "btad"}}
+    page = read(make_test_run(tmp_path, method="anomalyclip", **made))
+    assert "AnomalyCLIP · zero-shot anomaly detection · test" in page.text
+    assert "paper 93.6" in page.text and "log 92.4" in page.text and "paper 77.0" not in page.text
+    assert "AnomalyCLIP, arXiv 2310.18961" in page.text and "tables 1 and 10 to 17" in page.text
+    assert "figures of weights trained on visa; these were trained on btad" in page.text
+    other = read(make_test_run(tmp_path, method=HOSTILE, **made))
+    assert f"{HOSTILE} · zero-shot" in other.text and "arXiv" not in other.text
 
 
 def test_published_figures_are_found_by_name_or_by_all_their_classes():
-    classes = json.loads(FILE.read_text())["datasets"]["visa"]["log"].keys() - {"mean"}
-    whole = find_published("official_visa", [name.replace("_", " ") for name in classes])
-    assert whole.is_whole and whole.of("mean", "aupro_legacy") == pytest.approx({"log": 0.854})
+    classes = ["candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2"]
+    classes += ["pcb1", "pcb2", "pcb3", "pcb4", "pipe fryum"]
+    whole = find_published("filo", "official_visa", classes)
+    assert whole.of("mean", "aupro_legacy") == pytest.approx({"log": 0.854})
     assert whole.of("pipe fryum", "auroc_sp") == pytest.approx({"paper": 0.838, "log": 0.864})
     assert whole.of("candle", "aupro") == {}
-    assert find_published("visa", ["candle"]).of("mean", "auroc_sp") == {}
     for dataset, tested in (
         ("demo_mvtec", ["wood", "hex_nut"]),
         ("parts", ["bottle"]),
         ("mvtec", ["bracket"]),
+        (None, []),
+        ("btad", ["01", "02"]),  # of three, of which only the mean is printed
+        ("headct", ["brain", "spine"]),
+        ("parts", ["brain"]),  # three sets have one class of that name
     ):
-        assert find_published(dataset, tested) is None
+        assert find_published("anomalyclip", dataset, tested) is None
+    assert find_published("filo", "mpdd", ["tubes"]) is None
+    assert find_published("none", "mvtec", ["bottle"]) is None
+
+
+def test_the_published_mean_is_over_the_tested_classes_alone():
+    two = find_published("filo", "mvtec", ["bottle", "metal nut"])
+    assert two.of("mean", "auroc_sp") == pytest.approx(
+        {"paper": (0.986 + 0.77) / 2, "log": (0.963 + 0.992) / 2}
+    )
+    assert (two.tested, two.known) == (2, 15)
+    with_own = find_published("filo", "mvtec", ["bottle", "bracket"])
+    assert with_own.of("bottle", "auroc_sp") and with_own.of("mean", "auroc_sp") == {}
+
+
+def test_of_a_set_of_one_class_the_mean_is_the_class():
+    chest = find_published("anomalyclip", "covid19", ["chest"])
+    assert chest.of("chest", "ap_sp") == chest.of("mean", "ap_sp") == pytest.approx({"paper": 0.587})
+    assert chest.of("mean", "auroc_px") == {}
+    three = find_published("april-gan", "btad", ["01", "02", "03"])
+    assert (
+        three.of("mean", "auroc_sp") == pytest.approx({"anomalyclip": 0.736})
+        and three.of("01", "auroc_sp") == {}
+    )
+
+
+def test_means_over_other_classes_stand_beside_nothing_and_that_is_said(tmp_path):
+    page = read(make_test_run(tmp_path, classes=("metal_nut", "bracket"), dataset="mvtec"))
+    assert "over other classes than were tested" in page.text and "paper 77.0" in page.text
 
 
 def test_training_on_the_dataset_under_test_is_said(tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from filo.markup import Markup, tag
 from filo.report.cut import Cut
 from filo.report.format import MEANING, count, percent
-from filo.report.published import Published
+from filo.report.published import Published, title_of
 from filo.report.run import Run
 
 MOST = 12  # failures that are named
@@ -18,7 +18,7 @@ def header(run: Run, cuts: Mapping[str, Cut], published: Published | None) -> Ma
     figures = _means(run, published) if run.is_test else _decisions(run, cuts)
     return tag(
         "header",
-        tag("p", f"FiLo · zero-shot anomaly detection · {kind}", class_="over"),
+        tag("p", f"{title_of(run.method)} · zero-shot anomaly detection · {kind}", class_="over"),
         tag("h1", run.title),
         tag("p", _sentence(run), class_="lead"),
         tag("div", figures, class_="figures"),
@@ -79,8 +79,17 @@ def _about_published(run: Run, published: Published | None) -> list[str]:
     if published is None:
         return []
     lines = [f"{source}: {where}." for source, where in published.sources.items()]
-    if not published.is_whole:
+    if not any("mean" in rows for rows in published.rows.values()):
         lines.append(
-            "The published means are over more classes than were tested, so none stands beside ours."
+            "The published means are over other classes than were tested, so none stands beside ours."
+        )
+    elif published.tested < published.known:
+        which = f"{count(published.tested, 'tested class')} of {published.known}"
+        lines.append(f"The published means beside ours are over the {which}, from their printed figures.")
+    trained = str((run.about.get("trained") or {}).get("dataset", "unknown"))
+    if published.trained_on and trained not in (published.trained_on, "unknown"):
+        lines.append(
+            f"Published are figures of weights trained on {published.trained_on}; these were trained on "
+            f"{trained}."
         )
     return [*lines, published.note, "Differences are ours less the published figure, in points."]

@@ -47,7 +47,7 @@ def _content(run: Run, scale: Scale) -> Markup:
     anchors = {name: anchor(name, number) for number, name in enumerate(run.classes, start=1)}
     published = None
     if run.is_test:
-        published = find_published(run.about.get("arguments", {}).get("dataset"), run.about["classes"])
+        published = find_published(run.method, run.dataset, run.about["classes"])
     album, span = Album(run, scale, _pictured(run, cuts)), cosine_span(run.classes.values())
     sections = [
         class_section(run, name, anchors[name], cuts[name], album, span)

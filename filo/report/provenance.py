@@ -9,7 +9,7 @@ from filo.report.run import Run
 
 TOLD_ELSEWHERE = {"classes", "mean", "notes", "images", "failed", "thresholds", "environment", "hashes"}
 TOLD_ELSEWHERE |= {"images_failed", "reasons"}
-FIRST = ("command", "seed", "preset", "without", "seconds", "seconds_per_image", "peak_memory")
+FIRST = ("command", "method", "seed", "preset", "without", "seconds", "seconds_per_image", "peak_memory")
 SPOKEN = {"seconds": "time", "seconds_per_image": "time per image"}
 SHORT = 200  # characters that go into one line
 FOLDED = {

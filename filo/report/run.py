@@ -15,6 +15,7 @@ from filo.errors import InputError
 from filo.plots import Scale, run_scale
 from filo.prompts import spoken
 from filo.records import Record, iterate_records, read_records, read_small
+from filo.report.published import DEFAULT
 from filo.run_folder import LINES
 from filo.summary import Summary, Tally, by_decision, by_label, summarise
 
@@ -43,9 +44,18 @@ class Run:
     @property
     def title(self) -> str:
         """What was looked at: the dataset, or a class or two, or whatever the folder is called."""
-        dataset = (self.about.get("arguments") or {}).get("dataset")
         few = " and ".join(map(spoken, self.classes)) if 0 < len(self.classes) < 3 else ""
-        return str(dataset or few or self.folder.resolve().name)
+        return str(self.dataset or few or self.folder.resolve().name)
+
+    @property
+    def method(self) -> str:
+        """Whose numbers these are, by the name of its module."""
+        return str(self.about.get("method", DEFAULT))
+
+    @property
+    def dataset(self) -> str | None:
+        """What it was tested on, by the name that test.py was told."""
+        return (self.about.get("arguments") or {}).get("dataset")
 
     @property
     def classes(self) -> dict[str, Tally]:
