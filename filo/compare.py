@@ -13,7 +13,10 @@ from tabulate import tabulate
 from filo import options
 from filo.errors import InputError, exit_clearly
 from filo.files import write_text
+from filo.kinds import DAMAGES
 from filo.metrics import COLUMNS
+
+RESULTS = "results.json"
 
 
 def parse_args() -> argparse.Namespace:
@@ -45,20 +48,36 @@ def compare(runs: list[tuple[str, Path]]) -> str:
     Raises:
         InputError: a folder holds no results.
     """
-    rows = [[name, *_means(folder)] for name, folder in runs]
+    rows = []
+    for name, folder in runs:
+        mean = read_results(folder)["mean"]
+        rows.append([name, *(percent(mean[column]) for column in COLUMNS)])
     align = ("left", *["right"] * len(COLUMNS))
     return tabulate(rows, ("run", *COLUMNS), tablefmt="pipe", disable_numparse=True, colalign=align)
 
 
-def _means(folder: Path) -> list[str]:
-    path = folder / "results.json"
+def read_results(folder: Path) -> dict:
+    """Read FOLDER/results.json, whose `mean` has every metric: a share, or None where undefined.
+
+    Raises:
+        InputError: it is not there, or not what test.py writes.
+    """
+    path = folder / RESULTS
     try:
-        mean = json.loads(path.read_text(encoding="utf-8"))["mean"]
-        return ["n/a" if mean[column] is None else f"{100 * mean[column]:.1f}" for column in COLUMNS]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        said = json.loads(path.read_text(encoding="utf-8"))
+        for column in COLUMNS:
+            value = said["mean"][column]
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{column} is {value}, no share")
+    except DAMAGES as error:
         raise InputError(
             f"{path} holds no results of test.py ({type(error).__name__}); name a folder that test.py wrote"
         ) from error
+    return said
+
+
+def percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{100 * value:.1f}"
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def _about_published(run: Run, published: Published | None) -> list[str]:
         lines.append(
             "The published means are over other classes than were tested, so none stands beside ours."
         )
-    elif published.tested < published.known:
+    elif published.is_part:
         which = f"{count(published.tested, 'tested class')} of {published.known}"
         lines.append(f"The published means beside ours are over the {which}, from their printed figures.")
     trained = str((run.about.get("trained") or {}).get("dataset", "unknown"))

@@ -19,6 +19,7 @@ class Published:
     """The figures of one method on one dataset.
 
     Attributes:
+        method: as its paper writes it
         rows: source ("paper", "log") -> class, or "mean" of the tested ones -> figures
         sources: source -> where it can be read
         note: what to keep in mind in comparing
@@ -27,6 +28,7 @@ class Published:
         known: how many were published
     """
 
+    method: str
     rows: Mapping[str, Mapping[str, Figures]]
     sources: Mapping[str, str]
     note: str
@@ -34,10 +36,20 @@ class Published:
     tested: int
     known: int
 
+    @property
+    def is_part(self) -> bool:
+        """The published mean is over fewer classes than were published, those that were tested."""
+        return self.tested < self.known and any("mean" in rows for rows in self.rows.values())
+
     def of(self, row: str, metric: str) -> Figures:
         """Give a metric of a class, or of `mean`, by source; nothing where nothing was published."""
         found = {source: rows.get(_key(row), {}).get(metric) for source, rows in self.rows.items()}
         return {source: value for source, value in found.items() if value is not None}
+
+
+def known_methods() -> list[str]:
+    """Name the methods that something is published of."""
+    return list(_methods())
 
 
 def title_of(method: str) -> str:
@@ -60,6 +72,7 @@ def find_published(method: str, dataset: str | None, classes: Iterable[str]) -> 
         return None
     one = next(iter(found.values()))
     return Published(
+        title_of(method),
         rows,
         {source: f"{sources[source]['where']}, {found[source]['from']}" for source in rows},
         _methods()[method]["note"],
