@@ -85,32 +85,44 @@ launch() {
     esac
 }
 
-# need_datasets NAME ROOT [NAME ROOT]...: stop, saying what to fetch and where to put it, unless all are there.
-need_datasets() {
-    local script missing=0
-    script="bash $(basename "$0")"
-    while [ $# -gt 0 ]; do
-        _is_there "$1" "$2" || missing=1
-        shift 2
-    done
-    [ "$missing" = 0 ] && return
-    echo "Then once more: $script" >&2
-    echo "No data at hand? bash demo.sh draws a small dataset and runs everything on it." >&2
-    exit 2
+# need_method: stop unless $METHOD is one that these scripts know.
+need_method() {
+    case "$METHOD" in
+        filo | anomalyclip) ;;
+        *) fail "METHOD=$METHOD: wanted filo or anomalyclip" ;;
+    esac
 }
 
-_is_there() {
-    local name="$1" root="$2" address mark
-    case "$name" in
-        mvtec) address=https://www.mvtec.com/company/research/datasets/mvtec-ad mark=bottle/test/good ;;
-        visa) address=https://github.com/amazon-science/spot-diff mark=split_csv/1cls.csv ;;
-        *) address="data/README.md says where" mark=meta.json ;;
-    esac
-    [ -e "$root/meta.json" ] || [ -e "$root/$mark" ] && return
-    echo "error: the dataset $name is not in $root" >&2
-    echo "  fetch it:   $address" >&2
-    echo "  put it so:  $root/$mark exists, or change the path at the top of $(basename "$0")" >&2
-    return 1
+# need_datasets NAME ROOT [NAME ROOT]...: stop, saying what to fetch and where to put it, unless all are there.
+need_datasets() {
+    local missing=0
+    while [ $# -gt 0 ]; do
+        is_there "$1" "$2" || { say_missing "$1" "$2" && missing=1; }
+        shift 2
+    done
+    [ "$missing" = 0 ] || stop_without_data
+}
+
+# is_there NAME ROOT: whether ROOT has a meta.json, or anything of which the dataset's script may make one
+is_there() {
+    [ -e "$2/meta.json" ] || { [ -e "data/$1.py" ] && [ -n "$(ls -A "$2" 2>/dev/null)" ]; }
+}
+
+say_missing() {  # NAME ROOT
+    echo "error: the dataset $1 is not in $2" >&2
+    if [ -e "data/$1.py" ]; then
+        echo "  fetch it:   $(grep -om1 'https\{0,1\}://[^ ")]*' "data/$1.py"); data/README.md has licence and size" >&2
+        echo "  put it so:  as the top of data/$1.py draws it, or change the path at the top of $(basename "$0")" >&2
+    else
+        echo "  there is no script data/$1.py for it; data/README.md names those there are" >&2
+        echo "  your own:   python data/folder.py --root $2" >&2
+    fi
+}
+
+stop_without_data() {
+    echo "Then once more: bash $(basename "$0")" >&2
+    echo "No data at hand? bash demo.sh draws a small dataset and runs everything on it." >&2
+    exit 2
 }
 
 # make_meta NAME ROOT: write meta.json if it is not there yet; needs `setup`.

@@ -20,6 +20,8 @@ def checkout(tmp_path):
     for name in ("setup.sh", "train.sh", "test.sh", "ablate.sh"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "data").mkdir()
+    for script in (ROOT / "data").glob("*.py"):
+        shutil.copy(script, tmp_path / "data")
     return tmp_path
 
 
@@ -39,14 +41,25 @@ def stand_in(folder):
     return path
 
 
-def with_data(folder):
-    for name in ("visa", "mvtec"):
+def with_data(folder, names=("visa", "mvtec")):
+    for name in names:
         (folder / "data" / name).mkdir()
         (folder / "data" / name / "meta.json").write_text("{}")
 
 
-def calls_of(folder):
-    return [line.split() for line in (folder / "calls").read_text().splitlines()]
+def with_published(folder, names=("visa", "mvtec"), kinds=("filo",)):
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    for kind in kinds:
+        for name in names:
+            (folder / "checkpoints" / f"{kind}_train_on_{name}.pth").touch()
+
+
+def calls_of(folder, program=""):
+    """Give the command lines the stand-in was called with; of one program as flag -> value, or last value."""
+    calls = [line.split() for line in (folder / "calls").read_text().splitlines()]
+    if not program:
+        return calls
+    return [dict(zip(call[1::2], call[2::2], strict=True)) for call in calls if call[0] == program]
 
 
 @pytest.mark.parametrize("script", ["train.sh", "test.sh"])
@@ -57,7 +70,7 @@ def test_missing_datasets_are_named_with_address_place_and_next_command(checkout
         "the dataset visa is not in ./data/visa" in err and "the dataset mvtec is not in ./data/mvtec" in err
     )
     assert "https://github.com/amazon-science/spot-diff" in err and "https://www.mvtec.com" in err
-    assert "./data/visa/split_csv/1cls.csv exists" in err
+    assert "as the top of data/visa.py draws it" in err and "data/README.md" in err
     assert f"Then once more: bash {script}" in err and "bash demo.sh" in err
     assert not (checkout / ".venv").exists()  # nothing is installed before it can be used
 
@@ -70,45 +83,61 @@ def test_a_missing_checkpoint_is_named_with_the_next_command(checkout):
     assert "'bash train.sh'" in err and "checkpoints/README.md" in err
 
 
-def test_the_scripts_pass_only_flags_that_the_programs_have(checkout, monkeypatch, capfd):
-    """A stand-in for Python writes down what it is called with; the real programs must know the flags."""
+def train_and_test(folder, **variables):
+    """Run both scripts with a stand-in for Python; what train.sh would have written is there for test.sh."""
+    method = variables.get("METHOD", "filo")
     for name, mark in (("visa", "split_csv/1cls.csv"), ("mvtec", "bottle/test/good")):
-        (checkout / "data" / name / mark).mkdir(parents=True)
-    fake = stand_in(checkout)
+        (folder / "data" / name / mark).mkdir(parents=True)
     for script in ("train.sh", "test.sh"):
-        status, _, err = bash(checkout, f"bash {script} --seed 7", PYTHON=str(fake))
+        status, _, err = bash(folder, f"bash {script} --seed 7", PYTHON=str(stand_in(folder)), **variables)
         assert status == 0, err
         for name in ("visa", "mvtec"):
-            (checkout / "checkpoints" / f"filo_{name}").mkdir(parents=True, exist_ok=True)
-            (checkout / "checkpoints" / f"filo_{name}" / "filo.safetensors").touch()
-    calls = [line.split() for line in (checkout / "calls").read_text().splitlines()]
-    assert [call[0] for call in calls] == [
+            made = folder / "checkpoints" / f"{method}_{name}"
+            made.mkdir(parents=True, exist_ok=True)
+            (made / f"{method}.safetensors").touch()
+    calls = calls_of(folder)
+    assert [call[0] for call in calls[:-1]] == [
         *("data/visa.py", "data/mvtec.py", "train.py", "train.py"),
         *("data/mvtec.py", "data/visa.py", "test.py", "test.py"),
     ]
+    runs = [
+        f"./checkpoints/{method}_{on}/test_on_{name}" for on, name in (("visa", "mvtec"), ("mvtec", "visa"))
+    ]
+    assert calls[-1] == ["-m", "filo.overview", "--out", f"./checkpoints/table_{method}.md", *runs]
+    assert all(call[-2:] == ["--seed", "7"] for call in calls if call[0] in ("train.py", "test.py"))
+    return calls
+
+
+def test_the_scripts_pass_only_flags_that_the_programs_have(checkout, monkeypatch, capfd):
+    """A stand-in for Python writes down what it is called with; the real programs must know the flags."""
+    calls = train_and_test(checkout)
     for program in ("train.py", "test.py"):
         used = {word for call in calls if call[0] == program for word in call if word.startswith("--")}
         shown = run(monkeypatch, capfd, program, "--help")[1]
         assert used and {flag for flag in used if flag not in shown} == set()
-        assert all(call[-2:] == ["--seed", "7"] for call in calls if call[0] == program)
     trained = [dict(zip(call[1::2], call[2::2], strict=False)) for call in calls if call[0] == "train.py"]
     assert [(c["--dataset"], c["--aug_rate"]) for c in trained] == [("visa", "0"), ("mvtec", "0.2")]
-    tested = [dict(zip(call[1::2], call[2::2], strict=True)) for call in calls if call[0] == "test.py"]
+    assert [c["--save_path"] for c in trained] == ["./checkpoints/filo_visa", "./checkpoints/filo_mvtec"]
+    tested = calls_of(checkout, "test.py")
     assert [c["--ckpt_path"].split("/")[2] for c in tested] == ["filo_visa", "filo_mvtec"]  # never its own
+
+
+@pytest.mark.parametrize("script", ["train.sh", "test.sh"])
+def test_an_unknown_method_is_one_line(checkout, script):
+    status, _, err = bash(checkout, f"bash {script}", METHOD="clip")
+    assert (status, err) == (2, "error: METHOD=clip: wanted filo or anomalyclip\n")
 
 
 @pytest.mark.parametrize("script", ["train.sh", "test.sh"])
 def test_several_gpus_are_used_by_as_many_processes(checkout, script):
     with_data(checkout)
-    for name in ("mvtec", "visa"):
-        (checkout / "checkpoints").mkdir(exist_ok=True)
-        (checkout / "checkpoints" / f"filo_train_on_{name}.pth").touch()
+    with_published(checkout)
     fake = str(stand_in(checkout))
     status, _, err = bash(checkout, f"bash {script}", PYTHON=fake, GPUS="4")
     assert status == 0, err
     program = script.replace(".sh", ".py")
     launched = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=4", program]
-    assert [call[:5] for call in calls_of(checkout)] == [launched] * 2
+    assert [call[:5] for call in calls_of(checkout) if program in call] == [launched] * 2
     for wrong in ("none", "0", "2x"):
         status, _, err = bash(checkout, f"bash {script}", PYTHON=fake, GPUS=wrong)
         assert status == 2 and f"GPUS={wrong}: wanted how many processes" in err
@@ -116,15 +145,12 @@ def test_several_gpus_are_used_by_as_many_processes(checkout, script):
 
 def test_the_published_files_are_tested_with_their_detectors_and_descriptions(checkout):
     with_data(checkout)
-    (checkout / "checkpoints").mkdir()
-    for kind in ("filo", "grounding"):
-        for name in ("mvtec", "visa"):
-            (checkout / "checkpoints" / f"{kind}_train_on_{name}.pth").touch()
+    with_published(checkout, kinds=("filo", "grounding"))
     (checkout / "prompts").mkdir()
     (checkout / "prompts" / "official_visa.json").touch()
     status, out, err = bash(checkout, "bash test.sh", PYTHON=str(stand_in(checkout)))
     assert status == 0, err
-    mvtec, visa = (dict(zip(c[1::2], c[2::2], strict=True)) for c in calls_of(checkout))
+    mvtec, visa = calls_of(checkout, "test.py")
     assert mvtec["--dataset"] == "mvtec" and mvtec["--ckpt_path"].endswith("filo_train_on_visa.pth")
     assert mvtec["--grounded_checkpoint"].endswith("grounding_train_on_visa.pth")
     assert mvtec["--detector"] == "groundingdino" and "--prompts" not in mvtec
@@ -135,18 +161,88 @@ def test_the_published_files_are_tested_with_their_detectors_and_descriptions(ch
 
 def test_without_weights_of_a_detector_the_test_goes_without_and_says_so(checkout):
     with_data(checkout)
-    (checkout / "checkpoints").mkdir()
-    for name in ("mvtec", "visa"):
-        (checkout / "checkpoints" / f"filo_train_on_{name}.pth").touch()
+    with_published(checkout)
     status, out, err = bash(checkout, "bash test.sh", PYTHON=str(stand_in(checkout)))
     assert status == 0, err
     assert "no detector's weights in './checkpoints/grounding_train_on_visa.pth'" in out
-    assert all("none" in call and "--grounded_checkpoint" not in call for call in calls_of(checkout))
+    calls = calls_of(checkout, "test.py")
+    assert all(c["--detector"] == "none" and "--grounded_checkpoint" not in c for c in calls)
     script = (checkout / "test.sh").read_text().replace("DETECTOR=auto", "DETECTOR=cached")
     (checkout / "test.sh").write_text(script.replace("BERT= ", "BERT=words.txt "))
     assert bash(checkout, "bash test.sh", PYTHON=str(stand_in(checkout)))[0] == 0
-    last = calls_of(checkout)[-1]
-    assert last[last.index("--detector") + 1] == "cached" and last[last.index("--bert") + 1] == "words.txt"
+    last = calls_of(checkout, "test.py")[-1]
+    assert last["--detector"] == "cached" and last["--bert"] == "words.txt"
+
+
+# several datasets
+
+
+def test_every_set_is_tested_with_weights_that_have_not_seen_it(checkout):
+    with_data(checkout, ("mvtec", "visa", "deep_pcb"))
+    (checkout / "elsewhere").mkdir()
+    (checkout / "elsewhere" / "meta.json").write_text("{}")
+    with_published(checkout, kinds=("filo", "grounding"))
+    sets = "visa deep_pcb magnetic_tile=./elsewhere mvtec"
+    status, out, err = bash(checkout, f"bash test.sh {sets} --seed 3", PYTHON=str(stand_in(checkout)))
+    assert (status, err) == (0, "")
+    calls = calls_of(checkout, "test.py")
+    assert [(c["--dataset"], c["--data_path"]) for c in calls] == [
+        ("visa", "./data/visa"),
+        ("deep_pcb", "./data/deep_pcb"),
+        ("magnetic_tile", "./elsewhere"),
+        ("mvtec", "./data/mvtec"),
+    ]
+    seen = [c["--ckpt_path"].removeprefix("./checkpoints/filo_train_on_") for c in calls]
+    assert seen == ["mvtec.pth"] * 3 + ["visa.pth"]
+    assert [c["--grounded_checkpoint"].endswith(name) for c, name in zip(calls, seen, strict=True)] == [
+        True
+    ] * 4
+    assert all(c["--seed"] == "3" for c in calls) and out.count("import_official.py") == 2
+    runs = [f"./checkpoints/test_on_{name}" for name in ("visa", "deep_pcb", "magnetic_tile", "mvtec")]
+    assert calls_of(checkout)[-1] == ["-m", "filo.overview", "--out", "./checkpoints/table_filo.md", *runs]
+
+
+def test_the_sets_at_the_top_of_the_script_are_tested(checkout):
+    with_data(checkout, ("deep_pcb",))
+    with_published(checkout, ("mvtec",))  # those trained on VisA are for MVTec AD alone
+    script = (checkout / "test.sh").read_text()
+    assert "SETS=(mvtec visa)" in script
+    (checkout / "test.sh").write_text(script.replace("SETS=(mvtec visa)", "SETS=(deep_pcb)"))
+    assert bash(checkout, "bash test.sh", PYTHON=str(stand_in(checkout)))[0] == 0
+    assert [c["--dataset"] for c in calls_of(checkout, "test.py")] == ["deep_pcb"]
+
+
+def test_a_set_that_is_not_there_is_named_first_and_last_and_the_others_are_tested(checkout):
+    with_data(checkout, ("deep_pcb",))
+    with_published(checkout)
+    command = "bash test.sh deep_pcb magnetic_tile parts=./no/parts"
+    status, _, err = bash(checkout, command, PYTHON=str(stand_in(checkout)))
+    assert status == 1
+    assert "the dataset magnetic_tile is not in ./data/magnetic_tile" in err
+    assert "https://github.com/abin24/Magnetic-tile-defect-datasets." in err and "data/README.md" in err
+    assert "no script data/parts.py" in err and "python data/folder.py --root ./no/parts" in err
+    assert err.splitlines()[-1].startswith("not tested, since they are not there: magnetic_tile parts;")
+    assert [c["--dataset"] for c in calls_of(checkout, "test.py")] == ["deep_pcb"]
+    assert calls_of(checkout)[-1][-1] == "./checkpoints/test_on_deep_pcb"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            "deep_pcb ./data/deep_pcb",
+            "'./data/deep_pcb' names no dataset: wanted NAME, NAME=ROOT, or NAME ROOT",
+        ),
+        ("deep_pcb deep_pcb=./x", "deep_pcb is named twice"),
+        ("deep_pcb --save_path here", "--save_path is one folder"),
+        ("=./data/deep_pcb", "names no dataset"),
+    ],
+)
+def test_sets_that_cannot_be_told_are_one_line(checkout, words, said):
+    with_data(checkout, ("deep_pcb",))
+    with_published(checkout)
+    status, out, err = bash(checkout, f"bash test.sh {words}", PYTHON=str(stand_in(checkout)))
+    assert (status, out, err.count("\n")) == (2, "", 1) and said in err
 
 
 WORKING = """#!/bin/sh
@@ -299,7 +395,7 @@ def test_a_direction_that_is_trained_is_not_trained_again(checkout):
     fake = stand_in(checkout)
     status, out, _ = bash(checkout, "bash train.sh", PYTHON=str(fake))
     assert status == 0 and "filo_visa/filo.safetensors is there" in out
-    assert [line.split()[2] for line in (checkout / "calls").read_text().splitlines()] == ["mvtec"]
+    assert [call[2] for call in calls_of(checkout)] == ["mvtec"]
 
 
 @pytest.mark.parametrize("mark", ["notes.txt", "pyvenv.cfg"])
