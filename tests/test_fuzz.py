@@ -27,6 +27,8 @@ from filo.errors import ImageError, InputError
 from filo.files import readable
 from filo.meta import read_meta
 from filo.methods.filo import FiLoModel
+from filo.metrics import COLUMNS
+from filo.overview import footnotes, format_lines, read_lines
 from filo.prompts import PromptBook
 from filo.records import read_records
 from filo.resume import say_where
@@ -385,6 +387,22 @@ def test_records(tmp_path, content):
     assert records is None or {type(record.index) for record in records} == {int}
 
 
+# ---- results of a test
+
+
+RESULTS = {"arguments": {"dataset": "mvtec"}, "classes": {"nut": {}, "bottle": {}}, "method": "anomalyclip"}
+RESULTS |= {"trained": {"dataset": "btad"}, "mean": dict.fromkeys(COLUMNS, 0.5)}
+
+
+@bounded(120)
+@given(content=fuzzed(RESULTS))
+def test_results(tmp_path, content):
+    (tmp_path / "results.json").write_bytes(content)
+    lines = answer_or_line(lambda: read_lines([str(tmp_path)]), tmp_path / "results.json")
+    assert lines is None or all(note.isprintable() for note in [*footnotes(lines), lines[0].dataset])
+    assert lines is None or format_lines(lines).count("\n") == 3  # of one set: head, rule, set, mean
+
+
 # ---- command lines
 
 
@@ -395,6 +413,7 @@ COMMANDS = {
     "filo/report/__main__.py": ("run",),
     "filo/calibrate.py": ("run",),
     "filo/compare.py": ("run",),
+    "filo/overview.py": ("run",),
     "filo/checkpoint.py": ("inspect", "filo.safetensors"),
     "filo/grounding/annotations.py": (
         "--meta",
