@@ -1,8 +1,8 @@
-"""Evaluate a trained FiLo on a dataset: image and pixel metrics per class, as the published table has them.
+"""Evaluate a trained FiLo or AnomalyCLIP on a dataset: image and pixel metrics per class, as in the papers.
 
 python test.py --dataset mvtec --data_path ./data/mvtec --ckpt_path ./checkpoints/filo_visa/filo.safetensors
 
-The architecture comes from the checkpoint. Zero-shot means that the dataset tested here is not the one
+Method and architecture come from the checkpoint. Zero-shot means that the dataset tested here is not the one
 trained on.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from filo import options
+from filo.all_methods import kept_state, make_model, switch_off
 from filo.calibrate import calibrate_run
 from filo.checkpoint import Checkpoint, load_checkpoint
 from filo.class_result import ClassResult
@@ -21,14 +22,13 @@ from filo.datasets import AnomalyDataset
 from filo.decisions import decisions_path, describe_scoring, find_thresholds, read_decisions
 from filo.determinism import make_repeatable
 from filo.errors import exit_clearly
-from filo.evaluate import evaluate, format_table
+from filo.evaluate import LEVELS, evaluate, format_table
 from filo.files import write_json, write_text
 from filo.job import join
 from filo.localise import localise
 from filo.logs import describe_environment, peak_memory, pick_device, plain
 from filo.meta import Meta, read_meta
-from filo.methods.filo import FiLoModel
-from filo.methods.filo_config import ABLATIONS, ablate, part_of_state
+from filo.methods.filo_config import ABLATIONS
 from filo.outcomes import open_kept
 from filo.processes import Processes
 from filo.recorder import Recorder
@@ -49,7 +49,6 @@ def parse_args() -> argparse.Namespace:
 
     add = parser.add_argument_group("method: what is tested").add_argument
     options.add_checkpoint_options(add)
-    add("--n_ctx", type=options.positive, help="must be the checkpoint's; kept for old scripts")
     options.add_without_option(add, ABLATIONS)
 
     add = parser.add_argument_group("grounding: where anomalies are looked for").add_argument
@@ -66,6 +65,7 @@ def parse_args() -> argparse.Namespace:
         help="folder for table and results (default: test_on_<dataset> beside the checkpoint)",
     )
     add("--batch_size", type=options.positive, default=1, help="images at once, of each process")
+    add("--metrics", choices=LEVELS, default=LEVELS[-1], help="which are computed and shown")
     add("--seed", type=options.seed, default=0, help="recorded; evaluation draws nothing")
     add("--report", action="store_true", help="write report.html: table, curves, pictures")
     add(
@@ -91,9 +91,9 @@ def test(args: argparse.Namespace, folder: Path, us: Processes) -> None:
     """Test, or go on with the unfinished test of the same that the folder holds."""
     device = pick_device(us.own_device(args.device))
     make_repeatable(args.seed, args.deterministic)
-    checkpoint = load_checkpoint(args.ckpt_path, args.features_list, args.n_ctx)
+    checkpoint = load_checkpoint(args.ckpt_path, args.features_list, options.asked_of_checkpoint(args))
     decisions = read_decisions(decisions_path(args.ckpt_path))  # now, so that a damaged file costs no hours
-    meta, config = read_meta(args.data_path, "test"), ablate(checkpoint.config, args.without)
+    meta, config = read_meta(args.data_path, "test"), switch_off(checkpoint.config, args.without)
     texts = options.read_texts(args, meta.classes, config)
     warn_if_seen(args, checkpoint, meta)
     if us.is_first:
@@ -115,8 +115,8 @@ def test(args: argparse.Namespace, folder: Path, us: Processes) -> None:
     what = (meta.entries, clip.image_size, about | scoring, environment, is_kept)
     kept = open_kept(folder, *what) if us.is_first else None
     dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std)
-    model = FiLoModel(clip, config, texts)
-    model.load_trained_state(part_of_state(checkpoint.state, checkpoint.config, config))
+    model = make_model(clip, config, texts)
+    model.load_trained_state(kept_state(checkpoint.state, checkpoint.config, config))
     model.to(device).eval()
 
     started = time.perf_counter()
@@ -124,6 +124,7 @@ def test(args: argparse.Namespace, folder: Path, us: Processes) -> None:
     pictures = bool(args.report or args.calibrate)
     recorder = Recorder(folder, meta.root, texts, config.boxes, boxes, pictures)
     how = (args.batch_size, device, workers, boxes, args.eval_size, recorder, args.report, kept, us)
+    how += (args.metrics,)
     results = evaluate(model, dataset, *how)
     seconds = time.perf_counter() - started
     if not us.is_first:
@@ -151,7 +152,7 @@ def write_results(
     args: argparse.Namespace, folder: Path, results: Sequence[ClassResult], record: dict
 ) -> None:
     """Write what was found, and show it."""
-    table = format_table(results)
+    table = format_table(results, args.metrics)
     write_text(folder / "table.md", table + "\n")
     if args.report:
         write_json(folder / "curves.json", {result.class_name: result.curves for result in results})

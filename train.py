@@ -1,40 +1,38 @@
-"""Train FiLo on one dataset: prompts and heads first (stage 1), then the adapter (stage 2).
+"""Train FiLo on one dataset: prompts and heads first (stage 1), then the adapter (stage 2). Or AnomalyCLIP.
 
 python train.py --dataset visa --train_data_path ./data/visa --save_path ./checkpoints/filo_visa
+python train.py --method anomalyclip --dataset visa --train_data_path ./data/visa --save_path ./anomalyclip
 
-The defaults are those of the published program. Training runs on the *test* split of the auxiliary dataset,
+The defaults are those of the published programs. Training runs on the *test* split of the auxiliary dataset,
 which is the one that holds anomalies; evaluate on another dataset.
 """
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from filo import logs, options, resume
+from filo.all_methods import make_model
 from filo.checkpoint import epoch_path, save_checkpoint
 from filo.clip.load import load_clip
 from filo.datasets import AnomalyDataset, iterate, shuffled
 from filo.determinism import make_repeatable
-from filo.errors import InputError, exit_clearly
+from filo.errors import exit_clearly
 from filo.features import FrozenFeatures, open_features
-from filo.files import link_or_copy, sha256_of
+from filo.files import link_or_copy
 from filo.job import join
 from filo.meta import read_meta
-from filo.methods.filo import FiLoModel
-from filo.methods.filo_config import ABLATIONS, AT_TEST_ONLY, PRESETS, ablate
+from filo.method import Method
+from filo.method_options import add_method_options, find_method, mosaic_rate, read_config, read_schedule
 from filo.processes import Processes
 from filo.progress import Progress
-from filo.run_folder import TRAINED, TRAINING, start_run
+from filo.run_folder import TRAINING, start_run, trained_name
 from filo.run_lock import hold
 from filo.stages import Stage, plan
 from filo.training_log import TrainingLog
-
-BETAS = (0.5, 0.999)
-PUBLISHED_AUG_RATE = {"mvtec": 0.2}  # the published program makes mosaics for MVTec only
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,25 +41,9 @@ def parse_args() -> argparse.Namespace:
     add("--dataset", default="visa", help="name of the dataset; picks prompts/<dataset>.json")
     add("--train_data_path", type=Path, default=Path("./data/visa"), help="its root, which holds meta.json")
     options.add_prompt_option(add)
-    add("--aug_rate", type=options.share, help="share of 2x2 mosaics (default: 0.2 for mvtec, otherwise 0)")
-
-    add = parser.add_argument_group("method: what is trained").add_argument
-    add("--preset", choices=PRESETS, default="official", help="whom to follow where program and paper differ")
-    add("--clip_model", default="ViT-L-14-336", help="an open_clip ViT, or a JSON file like its configs")
-    add("--clip_pretrained", default="openai", help="a weights tag, a local file, or drawn:SEED")
-    add("--image_size", type=options.side, default=518, help="side of the square images, in pixels")
-    taps = {"type": options.positive, "nargs": "+", "default": [6, 12, 18, 24]}
-    add("--features_list", **taps, help="tapped layers, from 1")
-    add("--n_ctx", type=options.positive, default=12, help="learned vectors before each text")
-    options.add_without_option(add, [part for part in ABLATIONS if part not in AT_TEST_ONLY])
-
-    add = parser.add_argument_group("optimisation: how it is trained").add_argument
-    add("--epoch", type=options.count, default=15, help="epochs of stage 1")
-    add("--adapter_epoch", type=options.count, default=5, help="epochs of stage 2")
-    add("--batch_size", type=options.positive, default=1, help="images per step, of each process")
-    add("--learning_rate", type=options.rate, default=1e-3, help="of the learned vectors and their nets")
-    add("--decoder_learning_rate", type=options.rate, default=1e-4, help="of the linear and MMCI heads")
-    add("--adapter_learning_rate", type=options.rate, default=1e-5, help="of the adapter")
+    rate = "share of 2x2 mosaics (default: 0.2 for FiLo on mvtec, otherwise 0)"
+    add("--aug_rate", type=options.share, help=rate)
+    add_method_options(parser, find_method())
 
     add = parser.add_argument_group("speed: what is exact at fp32, and what is not").add_argument
     options.add_speed_options(add)
@@ -71,7 +53,6 @@ def parse_args() -> argparse.Namespace:
     add("--save_path", type=Path, default=Path("./ckpt"), help="folder of this run")
     options.add_resume_options(add)
     add("--keep", choices=("all", "last"), default="all", help="epochs of a stage whose checkpoints are kept")
-    add("--seed", type=options.seed, default=0, help="of first weights, order and mosaics")
     add("--tensorboard", action="store_true", help="write its files as well, if that package is there")
     options.add_run_options(add)
     return parser.parse_args()
@@ -85,28 +66,26 @@ def main() -> None:
 
 
 def train(args: argparse.Namespace, us: Processes) -> None:
-    """Begin, or go on where the run in the folder was stopped, and train both stages."""
+    """Begin, or go on where the run in the folder was stopped, and train all stages."""
     folder, device = args.save_path, logs.pick_device(us.own_device(args.device))
     asked = resume.of_all(logs.plain(vars(args)), us.count)
     state = resume.find_state(folder, asked, args.resume, args.overwrite)
     make_repeatable(args.seed, args.deterministic)
+    epochs, rates = read_schedule(args)
     model, dataset = build(args, device)
     log = TrainingLog(folder, args.tensorboard)
-    provenance = describe(args, dataset, logs.describe_environment(device) | {"processes": us.count})
+    provenance = describe(args, model, dataset, logs.describe_environment(device) | {"processes": us.count})
     identity = resume.identify(asked, dataset.meta.sha256, provenance["prompts"], model.clip.sha256)
     resume.require_same_everywhere(us, identity | {"state": state and str(state.position)})
     features = open_features(model, dataset, args.cache_features, args.cache_precision, us)
     progress = Progress(folder, model, identity, provenance["environment"], args.save_every, us)
-    epochs, is_saved = (args.epoch, args.adapter_epoch), args.save_every > 0
     progress.go_on_from(state, epochs, len(dataset), args.batch_size * us.count)
     if state is None and us.is_first:
         start_run(folder, TRAINING, provenance["arguments"])  # an older one goes
-    rates = {"decoder": args.decoder_learning_rate, "prompts": args.learning_rate}
-    rates["adapter"] = args.adapter_learning_rate
-    logs.announce(folder, len(dataset), epochs, args.keep, model.trained_state(), is_saved)
+    logs.announce(folder, len(dataset), epochs, args.keep, model.trained_state(), args.save_every > 0)
     with progress:
         for stage in plan(model, epochs, rates):
-            optimizer = torch.optim.AdamW(stage.parameters, betas=BETAS, fused=device.type != "mps")
+            optimizer = stage.optimizer(stage.parameters, fused=device.type != "mps")
             for epoch in progress.enter(stage.number, optimizer, stage.epochs):
                 loss = train_one_epoch(args, stage, epoch, features, progress)
                 seconds = progress.position.seconds
@@ -119,33 +98,30 @@ def train(args: argparse.Namespace, us: Processes) -> None:
                 about = provenance | line | {"resumed": progress.resumed}
                 last = save(args, model, stage.number, epoch, about)
         if us.is_first:
-            link_or_copy(last, folder / TRAINED)
+            link_or_copy(last, folder / trained_name(args.method))
             progress.finish()
-    print(f"trained weights: {folder / TRAINED}")
+    print(f"trained weights: {folder / trained_name(args.method)}")
 
 
-def describe(args: argparse.Namespace, dataset: AnomalyDataset, environment: dict) -> dict:
+def describe(args: argparse.Namespace, model: Method, dataset: AnomalyDataset, environment: dict) -> dict:
     """Everything that is needed to train these weights again."""
-    prompts = {str(path): sha256_of(path) for path in options.read_prompts(args).files}
+    prompts = options.hash_prompts(args, model.config)
     about = {"dataset": args.dataset, "meta_sha256": dataset.meta.sha256, "prompts": prompts}
     return about | {"arguments": logs.plain(vars(args)), "environment": environment}
 
 
-def build(args: argparse.Namespace, device: torch.device) -> tuple[FiLoModel, AnomalyDataset]:
-    if args.epoch + args.adapter_epoch == 0:
-        raise InputError("--epoch 0 and --adapter_epoch 0 leave nothing to train")
-    config = replace(PRESETS[args.preset], features_list=tuple(args.features_list), n_ctx=args.n_ctx)
-    config = ablate(config, args.without)
+def build(args: argparse.Namespace, device: torch.device) -> tuple[Method, AnomalyDataset]:
+    config = read_config(args)
     meta = read_meta(args.train_data_path, "test")
     meta.require_masks()
     texts = options.read_texts(args, meta.classes, config)
-    clip = load_clip(args.clip_model, args.clip_pretrained, args.image_size, config.activation, device)
+    named = (args.clip_model, args.clip_pretrained, args.image_size, config.activation, device)
+    clip = load_clip(*named, resize=config.resize)
     options.set_speed(args, clip, device)
-    if args.aug_rate is None:
-        args.aug_rate = PUBLISHED_AUG_RATE.get(args.dataset, 0.0)
+    args.aug_rate = mosaic_rate(args)
     mosaics = {"aug_rate": args.aug_rate, "mosaic_label": config.mosaic_label, "seed": args.seed}
     dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std, **mosaics)
-    return FiLoModel(clip, config, texts).to(device), dataset
+    return make_model(clip, config, texts).to(device), dataset
 
 
 def train_one_epoch(
@@ -178,7 +154,7 @@ def train_one_epoch(
     return progress.position.loss / len(dataset)
 
 
-def save(args: argparse.Namespace, model: FiLoModel, stage: int, epoch: int, provenance: dict) -> Path:
+def save(args: argparse.Namespace, model: Method, stage: int, epoch: int, provenance: dict) -> Path:
     """Write the epoch's checkpoint; with `--keep last` the one before goes once this one is complete."""
     clip = {"model": args.clip_model, "pretrained": args.clip_pretrained} | model.clip.describe()
     path = epoch_path(args.save_path, stage, epoch)

@@ -1,25 +1,28 @@
 """How trained weights are kept: tensors, config and provenance in one safetensors file.
 
-Published files (`filo.published`) are read as they are. `python -m filo.checkpoint inspect FILE` says what a
-weights file is; `python -m filo.checkpoint convert IN OUT` turns a published one into ours and back.
+Published files (`filo.published`, `filo.published_anomalyclip`) are read as they are. `python -m
+filo.checkpoint inspect FILE` says what a weights file is; `python -m filo.checkpoint convert IN OUT` turns a
+published FiLo into ours and back.
 """
 
 import argparse
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from filo import published_anomalyclip
+from filo.all_methods import METHODS, Config, method_name
 from filo.clip.load import OPENAI_MEAN_STD
 from filo.clip.sizes import read_sizes
 from filo.errors import InputError, exit_clearly
 from filo.files import sha256_of
 from filo.grounding.weights import find_form
-from filo.methods.filo_config import FiLoConfig, config_from_dict
 from filo.options import make_parser, positive
 from filo.published import clip_part, trained_part
 from filo.weights import find_kind, fingerprint, read_tensors, require_finite, write_tensors
@@ -27,7 +30,7 @@ from filo.weights import find_kind, fingerprint, read_tensors, require_finite, w
 FORMAT = "filo-checkpoint-1"
 SUFFIX = ".safetensors"
 IN_FILE = "checkpoint"  # what `pretrained` is where a file brings its CLIP with it
-PUBLISHED_CLIP = "ViT-L-14-336"
+PUBLISHED_CLIP, PUBLISHED_SIZE = "ViT-L-14-336", 518
 # what test.py relies on; there may be more
 CLIP_FIELDS = {"model": str, "pretrained": str, "image_size": int, "sha256": str, "mean": list, "std": list}
 PROVENANCE_FIELDS = {"dataset": str, "meta_sha256": str}
@@ -35,31 +38,37 @@ PROVENANCE_FIELDS = {"dataset": str, "meta_sha256": str}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained FiLo without its CLIP.
+    """A trained FiLo or AnomalyCLIP without its CLIP; `config` tells which.
 
     `clip` says which CLIP belongs to it: model, pretrained, image_size, sha256 of the weights, mean and std
     of its images. `pretrained` is "checkpoint" where the file itself holds the CLIP, and `model` is empty
-    where its sizes are not those of the published one. `provenance` says where the weights come from:
+    where its sizes are not those of the published one; a published AnomalyCLIP does not say `sha256`, which
+    is empty then. `provenance` says where the weights come from:
     dataset, hashes of meta.json and prompts, arguments, stage, epoch and its loss, versions, commit,
     hardware; of a published file only the dataset, as far as its name tells it.
     """
 
     state: dict[str, Tensor]
-    config: FiLoConfig
+    config: Config
     clip: dict
     provenance: dict
     sha256: str
 
+    @property
+    def title(self) -> str:
+        """How its method is spoken of."""
+        return METHODS[method_name(self.config)].title
+
 
 def save_checkpoint(
-    path: Path, state: dict[str, Tensor], config: FiLoConfig, clip: dict, provenance: dict
+    path: Path, state: dict[str, Tensor], config: Config, clip: dict, provenance: dict
 ) -> None:
     """Write a checkpoint atomically.
 
     Raises:
         InputError: it cannot be written; an earlier file of that name stands untouched.
     """
-    metadata = {"format": FORMAT, "method": "filo"}
+    metadata = {"format": FORMAT, "method": method_name(config)}
     for name, part in (("config", asdict(config)), ("clip", clip), ("provenance", provenance)):
         metadata[name] = json.dumps(part)
     write_tensors(path, state, metadata, is_lasting=True)
@@ -97,25 +106,49 @@ def is_ours(path: Path) -> bool:
 
 
 def load_checkpoint(
-    path: Path, features_list: Sequence[int] | None = None, n_ctx: int | None = None
+    path: Path, features_list: Sequence[int] | None = None, asked: Mapping[str, object] | None = None
 ) -> Checkpoint:
     """Read a checkpoint, ours or a published file; of the latter only the trained part is kept in memory.
 
-    `features_list` names the tapped layers of a published file with other than four linear heads, which does
-    not say them itself. Otherwise it and `n_ctx`, where they are given, must be what the file says.
+    `features_list` names the tapped layers of a published file that does not say them itself: a FiLo with
+    other than four linear heads, an AnomalyCLIP with other than layer 24. Otherwise it and what is `asked`
+    for, fields of the method's config by name, must be what the file says, but for those that may differ from
+    training: they are changed. `method` among them must be the checkpoint's.
 
     Raises:
-        InputError: the file is missing, cut off, something else than a FiLo, or one of another architecture.
+        InputError: the file is missing, cut off, something else than a checkpoint, or one of another method
+            or architecture.
     """
     found = _load(path, features_list)
-    wanted = {"features_list": None if features_list is None else tuple(features_list), "n_ctx": n_ctx}
-    for name, given in wanted.items():
-        if given not in (None, trained := getattr(found.config, name)):
-            raise InputError(
-                f"{path} was trained with {name} {trained}, not {given}: leave --{name} out, or give the "
-                "checkpoint of that architecture"
-            )
-    return found
+    given = {name: value for name, value in (asked or {}).items() if value is not None}
+    own = method_name(found.config)
+    if (method := given.pop("method", own)) != own:
+        raise InputError(
+            f"{path} holds {_article(found.title)}, not {_article(METHODS[method].title)}: leave --method "
+            "out, or give a checkpoint of that method"
+        )
+    if features_list is not None:
+        given["features_list"] = tuple(features_list)
+    for name, value in given.items():
+        _require_asked(path, found, name, value)
+    changed = {name: value for name, value in given.items() if name in found.config.of_testing}
+    return replace(found, config=replace(found.config, **changed))
+
+
+def _article(title: str) -> str:
+    return f"{'an' if title[0] in 'AEIOU' else 'a'} {title}"
+
+
+def _require_asked(path: Path, found: Checkpoint, name: str, value: object) -> None:
+    """Raise `InputError` if a checkpoint has another value, or its method no such thing."""
+    if not hasattr(found.config, name):
+        raise InputError(f"{path} holds {_article(found.title)}, which has no {name}: leave --{name} out")
+    trained = getattr(found.config, name)
+    if value != trained and name not in found.config.of_testing:
+        raise InputError(
+            f"{path} was trained with {name} {trained}, not {value}: leave --{name} out, or give the "
+            "checkpoint of that architecture"
+        )
 
 
 def _load(path: Path, features_list: Sequence[int] | None) -> Checkpoint:
@@ -124,12 +157,14 @@ def _load(path: Path, features_list: Sequence[int] | None) -> Checkpoint:
     if is_ours(path):
         return _load_ours(path, read_header(path))
     weights = read_tensors(path)
-    if find_kind(weights) != "published":
-        raise InputError(f"{path} is no FiLo checkpoint: {say_what(weights)}")
+    loaders = {"published": (_load_published, "FiLo"), "anomalyclip": (_load_anomalyclip, "AnomalyCLIP")}
+    if (kind := find_kind(weights)) not in loaders:
+        raise InputError(f"{path} is no checkpoint: {say_what(weights)}")
+    load, title = loaders[kind]
     try:
-        return _load_published(path, weights, features_list)
+        return load(path, weights, features_list)
     except InputError as error:
-        raise InputError(f"{path} looks like a published FiLo file, but {error}") from error
+        raise InputError(f"{path} looks like a published {title} file, but {error}") from error
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -152,7 +187,7 @@ def _load_ours(path: Path, header: dict[str, str]) -> Checkpoint:
         )
     try:
         config, clip, provenance = (json.loads(header[key]) for key in ("config", "clip", "provenance"))
-        config = config_from_dict(config)
+        config = METHODS[header.get("method", "filo")].from_dict(config)
         _check_fields("clip", clip, CLIP_FIELDS)
         _check_clip(clip)
         _check_fields("provenance", provenance, PROVENANCE_FIELDS)
@@ -189,8 +224,25 @@ def _load_published(
     return Checkpoint(state, config, clip, provenance, sha256_of(path))
 
 
+def _load_anomalyclip(
+    path: Path, weights: Mapping[str, Tensor], features_list: Sequence[int] | None
+) -> Checkpoint:
+    config, state = published_anomalyclip.trained_part(weights, features_list)
+    is_usual = state["ctx_pos"].shape[-1] == published_anomalyclip.TEXT_WIDTH
+    clip = {"model": PUBLISHED_CLIP if is_usual else "", "pretrained": "openai", "sha256": ""}
+    clip |= {"image_size": PUBLISHED_SIZE}
+    clip |= {name: list(each) for name, each in zip(("mean", "std"), OPENAI_MEAN_STD, strict=True)}
+    provenance = {"dataset": published_anomalyclip.find_dataset(path), "meta_sha256": ""}
+    provenance |= {"published": f"{path.name}, in the form of the published program's weights"}
+    require_finite("its trained part", state)
+    if unused := published_anomalyclip.list_unused(weights):
+        more = f" and {len(unused) - 1} more" if len(unused) > 1 else ""
+        print(f"note: {path}: {unused[0]}{more} play no part in the method", file=sys.stderr)
+    return Checkpoint(state, config, clip, provenance, sha256_of(path))
+
+
 def say_what(weights: Mapping[str, Tensor]) -> str:
-    """Say whose tensors these are, if not a published FiLo's, and by which flag they are given."""
+    """Say whose tensors these are, if not a published file's, and by which flag they are given."""
     if find_form(weights):
         return "it holds a Grounding DINO, which belongs to --grounded_checkpoint"
     kind, wanted = find_kind(weights), "wanted what train.py wrote, or a published filo_train_on_*.pth"
@@ -199,7 +251,8 @@ def say_what(weights: Mapping[str, Tensor]) -> str:
     if kind == "trained":
         return f"it holds a FiLo's trained tensors, but their header is lost (format not stated); {wanted}"
     some = ", ".join(sorted(weights)[:3])
-    return f"its {len(weights)} tensors are none of a FiLo ({some or 'it is empty'}); {wanted}"
+    known = " or ".join(_article(known.title) for known in METHODS.values())
+    return f"its {len(weights)} tensors are none of {known} ({some or 'it is empty'}); {wanted}"
 
 
 def parse_args() -> argparse.Namespace:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from filo.all_methods import Config
 from filo.errors import InputError
 from filo.files import write_json
-from filo.methods.filo_config import FiLoConfig
 from filo.plots import Scale
 from filo.prompts import ClassTexts
 
@@ -26,7 +26,7 @@ def decisions_path(checkpoint: Path) -> Path:
 
 def describe_scoring(
     checkpoint_sha256: str,
-    config: FiLoConfig,
+    config: Config,
     image_size: int,
     precision: str,
     without: Sequence[str],
@@ -43,6 +43,7 @@ def describe_scoring(
         "image_size": image_size,
         "precision": precision,
         "features_list": list(config.features_list),
+        **{name: getattr(config, name) for name in config.of_testing},
         "without": sorted(without),
         "detector": "none" if detector["kind"] == "none" else by_boxes,
         "texts": {name: hash_texts(of_class) for name, of_class in texts.items()},

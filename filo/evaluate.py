@@ -18,11 +18,14 @@ from filo.datasets import AnomalyDataset, Batch, iterate
 from filo.errors import InputError
 from filo.grounding.boxes import Boxes
 from filo.meta import Entry
-from filo.methods.filo import FiLoModel, Prediction
-from filo.metrics import COLUMNS, class_metrics, mean_metrics
+from filo.method import Method, Prediction
+from filo.metrics import COLUMNS, IMAGE_COLUMNS, PIXEL_COLUMNS, class_metrics, mean_metrics
 from filo.outcomes import Kept, Outcome
 from filo.processes import ALONE, Processes
 from filo.prompts import spoken
+
+# what --metrics chooses, in the words of AnomalyCLIP's program
+LEVELS = ("image-level", "pixel-level", "image-pixel-level")
 
 
 class _Collected:
@@ -52,7 +55,7 @@ class _Collected:
 
 
 def evaluate(
-    method: FiLoModel,
+    method: Method,
     dataset: AnomalyDataset,
     batch_size: int,
     device: torch.device,
@@ -63,6 +66,7 @@ def evaluate(
     with_curves: bool = False,
     kept: Kept | None = None,
     us: Processes = ALONE,
+    level: str = LEVELS[-1],
 ) -> list[ClassResult]:
     """Score every class; a class's maps are dropped as soon as its last image is done.
 
@@ -72,12 +76,13 @@ def evaluate(
     `boxes` are those a detector found in every image; None without a detector. With `eval_size` maps and
     masks are brought to that side before they are compared, which takes less time and memory and changes the
     numbers. `observe` is told of every image, with its number in the dataset. With `kept` outcomes
-    are kept on disk, and those it has taken up are not computed again, nor told.
+    are kept on disk, and those it has taken up are not computed again, nor told. `level`, one of `LEVELS`,
+    says which metrics are wanted; the others are None.
 
     Raises:
         InputError: an image cannot be read, or the method gives a value that is not finite.
     """
-    tally = _Tally(dataset, eval_size, with_curves, kept)
+    tally = _Tally(dataset, eval_size, with_curves, kept, level)
     (done, *_), total = us.gather(tally.done), len(dataset)
     index = done if done == total else done - done % batch_size  # a batch is computed as it was before
     starts = range(index, total, batch_size)
@@ -99,7 +104,7 @@ def evaluate(
 
 
 def _answer(
-    method: FiLoModel, batches: Iterable[Batch], device: torch.device, boxes: Mapping[Entry, Boxes] | None
+    method: Method, batches: Iterable[Batch], device: torch.device, boxes: Mapping[Entry, Boxes] | None
 ) -> Iterator[tuple[Prediction, Tensor]]:
     """Give what the method says about each batch, on the CPU, and its masks."""
     for batch in batches:
@@ -117,9 +122,15 @@ class _Tally:
     """
 
     def __init__(
-        self, dataset: AnomalyDataset, eval_size: int | None, with_curves: bool, kept: Kept | None
+        self,
+        dataset: AnomalyDataset,
+        eval_size: int | None,
+        with_curves: bool,
+        kept: Kept | None,
+        level: str,
     ) -> None:
         self.dataset, self.eval_size, self.with_curves, self.kept = dataset, eval_size, with_curves, kept
+        self.level = level
         self.counts = Counter(entry.class_name for entry in dataset.entries)
         self.collected: dict[str, _Collected] = {}
         self.results: dict[str, ClassResult] = {}
@@ -142,7 +153,7 @@ class _Tally:
             self.collected[name] = _Collected(self.counts[name], self.eval_size or self.dataset.side)
         self.collected[name].add(entry, outcome.score, anomaly_map, mask)
         if self.collected[name].is_complete:
-            self.results[name] = _score(name, self.collected.pop(name), self.with_curves)
+            self.results[name] = _score(name, self.collected.pop(name), self.with_curves, self.level)
             if self.kept:
                 self.kept.finish(self.results[name])
 
@@ -172,19 +183,24 @@ def _resize(values: Tensor, side: int) -> Tensor:
     return F.interpolate(values.float()[None, None], (side, side), mode="area")[0, 0]
 
 
-def _score(name: str, seen: _Collected, with_curves: bool) -> ClassResult:
-    metrics = class_metrics(seen.scores, seen.labels, *seen.pixels)
-    curves = class_curves(seen.scores, seen.labels, *seen.pixels) if with_curves else None
+def _score(name: str, seen: _Collected, with_curves: bool, level: str) -> ClassResult:
+    pixels = () if level == "image-level" else seen.pixels
+    metrics = class_metrics(seen.scores, seen.labels, *pixels)
+    curves = class_curves(seen.scores, seen.labels, *pixels) if with_curves else None
+    if level == "pixel-level":
+        metrics |= dict.fromkeys(IMAGE_COLUMNS)
     normal, anomalous = int((~seen.labels).sum()), int(seen.labels.sum())
-    return ClassResult(name, normal, anomalous, metrics, _explain(name, seen, metrics), curves)
+    return ClassResult(name, normal, anomalous, metrics, _explain(name, seen, metrics, level), curves)
 
 
-def _explain(name: str, seen: _Collected, metrics: dict[str, float | None]) -> list[str]:
+def _explain(name: str, seen: _Collected, metrics: dict[str, float | None], level: str) -> list[str]:
     """Say why metrics of a class are undefined, one line for each cause; they are left out of the mean."""
     notes = []
-    if metrics["auroc_sp"] is None:
+    if metrics["auroc_sp"] is None and level != "pixel-level":
         missing = "normal" if seen.labels.all() else "anomalous"
         notes.append(f"{name} has no {missing} images: no image metrics, left out of their mean")
+    if level == "image-level":
+        return notes
     if seen.unmasked:
         notes.append(
             f"{name} has {seen.unmasked} anomalous images without a mask: "
@@ -201,18 +217,21 @@ def _explain(name: str, seen: _Collected, metrics: dict[str, float | None]) -> l
     return notes
 
 
-def format_table(results: Iterable[ClassResult]) -> str:
-    """Give the published table: a row for each class and their mean, in percent, `n/a` where undefined."""
+def format_table(results: Iterable[ClassResult], level: str = LEVELS[-1]) -> str:
+    """Give the published table, a row for each class and their mean, in percent, `n/a` where undefined.
+
+    Its columns are those of one of `LEVELS`.
+    """
     results = list(results)
+    hidden = {"image-level": PIXEL_COLUMNS, "pixel-level": IMAGE_COLUMNS}.get(level, ())
+    columns = [column for column in COLUMNS if column not in hidden]
     rows = [(spoken(result.class_name), result.metrics) for result in results]
     rows.append(("mean", mean_metrics([result.metrics for result in results])))
-    cells = [[name, *(_percent(metrics[column]) for column in COLUMNS)] for name, metrics in rows]
+    cells = [[name, *(_percent(metrics[column]) for column in columns)] for name, metrics in rows]
+    align = ("left", *["right"] * len(columns))
     return tabulate(
-        cells, headers=("objects", *COLUMNS), tablefmt="pipe", disable_numparse=True, colalign=_ALIGN
+        cells, headers=("objects", *columns), tablefmt="pipe", disable_numparse=True, colalign=align
     )
-
-
-_ALIGN = ("left",) + ("right",) * len(COLUMNS)
 
 
 def _percent(value: float | None) -> str:

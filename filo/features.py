@@ -24,7 +24,7 @@ from filo.datasets import AnomalyDataset, Batch
 from filo.errors import InputError
 from filo.files import sha256_of, sweep_old, write_json
 from filo.meta import Entry
-from filo.methods.filo import FiLoModel
+from filo.method import Method
 from filo.processes import ALONE, Processes
 from filo.weights import write_tensors
 
@@ -219,7 +219,7 @@ def _size(numbers: int, dtype: torch.dtype) -> str:
 
 
 def open_features(
-    method: FiLoModel,
+    method: Method,
     dataset: AnomalyDataset,
     folder: Path | None = None,
     precision: str = "fp32",

@@ -2,20 +2,21 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from filo.checkpoint import IN_FILE, PUBLISHED_CLIP, Checkpoint, is_ours, load_checkpoint
+from filo.all_methods import METHODS, Config, method_name, preset_name
+from filo.checkpoint import PUBLISHED_CLIP, Checkpoint, is_ours, load_checkpoint
 from filo.clip.sizes import read_sizes
 from filo.clip.tokens import fill_table
 from filo.errors import InputError, printable
 from filo.files import sha256_of
 from filo.grounding.weights import find_form
-from filo.methods.filo_config import PRESETS, FiLoConfig, preset_name
 from filo.published import TWIN, clip_part, list_unused
+from filo.published_anomalyclip import list_unused as list_unused_of_anomalyclip
 from filo.weights import find_kind, fingerprint, read_tensors
 
 # what a report counts together: the first pattern that a name begins with; others by their first word
@@ -25,6 +26,8 @@ FILO_PARTS = {
     "prompts": r"(ab)?normal_prompt",
     "adapter": r"adapter\.",
 }
+ANOMALYCLIP_PARTS = {"prompts": r"ctx_(pos|neg)", "deep tokens": r"compound_prompts_text\."}
+PARTS = {"filo": FILO_PARTS, "anomalyclip": ANOMALYCLIP_PARTS}
 CLIP_PARTS = {
     "CLIP's image tower": r"visual\.",
     "CLIP's text tower": r"(?!logit_)",
@@ -49,9 +52,12 @@ def describe(path: Path, features_list: tuple[int, ...] | None = None) -> tuple[
     weights = read_tensors(path)
     form = find_form(weights)
     if is_ours(path):
-        what, rows = "FiLo checkpoint of this project, without its CLIP", _ours(path)
+        title = load_checkpoint(path).title
+        what, rows = f"{title} checkpoint of this project, without its CLIP", _ours(path)
     elif find_kind(weights) == "published":
         what, rows = "published FiLo weights, with their CLIP", _published(path, weights, features_list)
+    elif find_kind(weights) == "anomalyclip":
+        what, rows = "published AnomalyCLIP prompts", _anomalyclip(path, weights, features_list)
     elif form:
         what = f"Grounding DINO, a detector, in {DETECTOR_NAMES[form]}"
         rows = [*_count(weights, {}), ("next", _detector_command(path))]
@@ -59,7 +65,7 @@ def describe(path: Path, features_list: tuple[int, ...] | None = None) -> tuple[
         what, rows = "CLIP weights", _clip(path, weights)
     else:
         some = ", ".join(sorted(weights)[:3])
-        what, rows = "unknown: no FiLo, CLIP or Grounding DINO known here", _count(weights, {})
+        what, rows = "unknown: no FiLo, AnomalyCLIP, CLIP or Grounding DINO", _count(weights, {})
         rows.append(("first names", some or "none, it is empty"))
         return _layout(path, what, rows), False
     return _layout(path, what, rows), True
@@ -101,7 +107,8 @@ def _ours(path: Path) -> Rows:
     checkpoint = load_checkpoint(path)
     clip = checkpoint.clip
     said = f"{clip['model'] or 'a model not said'}, at {clip['image_size']} pixels, from {clip['pretrained']}"
-    rows = [*_count(checkpoint.state, FILO_PARTS), *_config(checkpoint.config)]
+    parts = PARTS[method_name(checkpoint.config)]
+    rows = [*_count(checkpoint.state, parts), *_config(checkpoint.config)]
     rows += [("CLIP", said), ("its fingerprint", clip["sha256"][:12]), *_provenance(checkpoint.provenance)]
     return [*rows, ("next", _test_command(path, checkpoint, ()))]
 
@@ -117,9 +124,29 @@ def _published(path: Path, weights: Mapping[str, Tensor], features_list: tuple[i
     sizes, name = read_sizes(frozen), checkpoint.clip["model"] or f"of other sizes than {PUBLISHED_CLIP}"
     rows.append(("CLIP", f"{name}, at {sizes.image_size} pixels, in this file"))
     rows += [("its sizes", str(sizes)), ("its fingerprint", checkpoint.clip["sha256"][:12])]
+    return [*rows, *_origin(path, checkpoint, features_list or ())]
+
+
+def _anomalyclip(path: Path, weights: Mapping[str, Tensor], features_list: tuple[int, ...] | None) -> Rows:
+    checkpoint = load_checkpoint(path, features_list)
+    unused = list_unused_of_anomalyclip(weights)
+    rows = _count(checkpoint.state, ANOMALYCLIP_PARTS)
+    if unused:
+        rows.append(
+            ("unused", f"{len(unused)} tensors: {', '.join(unused[:3])}{', ...' * (len(unused) > 3)}")
+        )
+    rows += [*_config(checkpoint.config)]
+    rows.append(
+        ("CLIP", f"not in this file; {checkpoint.clip['model'] or 'a model not said'} is taken for it")
+    )
+    return [*rows, *_origin(path, checkpoint, features_list or ())]
+
+
+def _origin(path: Path, checkpoint: Checkpoint, features_list: tuple[int, ...]) -> Rows:
+    """What a published file's name says of its training, and what to do with it."""
     dataset = checkpoint.provenance["dataset"]
-    rows.append(("trained on", "not known" if dataset == "unknown" else f"{dataset}, by the file's name"))
-    return [*rows, ("next", _test_command(path, checkpoint, features_list or ()))]
+    said = "not known" if dataset == "unknown" else f"{dataset}, by the file's name"
+    return [("trained on", said), ("next", _test_command(path, checkpoint, features_list))]
 
 
 def _clip(path: Path, weights: Mapping[str, Tensor]) -> Rows:
@@ -137,27 +164,29 @@ def _clip(path: Path, weights: Mapping[str, Tensor]) -> Rows:
     ]
 
 
-# ---- what a FiLo says about itself
+# ---- what a checkpoint says about itself
 
 
-def _config(config: FiLoConfig) -> Rows:
+def _config(config: Config) -> Rows:
     preset = preset_name(config)
     if preset == "custom":
-        odd = {name: _differences(config, other) for name, other in PRESETS.items()}
+        presets = METHODS[method_name(config)].presets
+        odd = {name: _differences(config, other, config.sizes) for name, other in presets.items()}
         nearest = min(odd, key=lambda name: len(odd[name]))
         preset = f"custom, {nearest} but for {', '.join(odd[nearest])}"
-    taps = " ".join(map(str, config.features_list))
-    return [("preset", preset), ("features_list", taps), ("n_ctx", str(config.n_ctx))]
+    sizes = [(name, getattr(config, name)) for name in config.sizes]
+    said = [(name, " ".join(map(str, v)) if isinstance(v, tuple) else str(v)) for name, v in sizes]
+    return [("preset", preset), *said]
 
 
-def _differences(config: object, other: object, prefix: str = "") -> list[str]:
-    """The fields, other than sizes, in which one config differs from another."""
+def _differences(config: object, other: object, sizes: Sequence[str], prefix: str = "") -> list[str]:
+    """The fields, other than `sizes`, in which one config differs from another."""
     found = []
     for field in fields(config):
         value, wanted = getattr(config, field.name), getattr(other, field.name)
         if is_dataclass(value):
-            found += _differences(value, wanted, f"{field.name}.")
-        elif value != wanted and field.name not in ("features_list", "n_ctx"):
+            found += _differences(value, wanted, (), f"{field.name}.")
+        elif value != wanted and field.name not in sizes:
             found.append(f"{prefix}{field.name} {value!r}")
     return found
 
@@ -189,7 +218,7 @@ def _object(value: object) -> dict:
 
 def _test_command(path: Path, checkpoint: Checkpoint, features_list: tuple[int, ...]) -> str:
     more: dict[str, object] = {} if checkpoint.clip["model"] else {"clip_model": "MODEL"}
-    if features_list and checkpoint.clip["pretrained"] == IN_FILE:
+    if features_list and "published" in checkpoint.provenance:
         more["features_list"] = features_list
     return _command("test.py", OTHER.get(checkpoint.provenance["dataset"], "mvtec"), ckpt_path=path, **more)
 

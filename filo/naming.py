@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filo.all_methods import Config
 from filo.errors import InputError
-from filo.methods.filo_config import FiLoConfig
-from filo.prompts import FOLDER, ClassTexts, PromptBook, fill_texts, spoken
+from filo.prompts import FOLDER, ClassTexts, PromptBook, agnostic_texts, fill_texts, spoken
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,12 @@ class NamedClass:
     found_in: Path | None = None
 
 
-def find_class(name: str, prompts: Sequence[Path], config: FiLoConfig) -> NamedClass:
+def find_class(name: str, prompts: Sequence[Path], config: Config) -> NamedClass:
     """Find a class by its key or its spoken name, in `prompts` if they have it, otherwise in the one file of
     the folder prompts/ that does; failing that, fill the general states for it.
 
-    Capitals do not count, and `_` is a blank.
+    Capitals do not count, and `_` is a blank. To a method that asks the same of all classes a file gives just
+    the key, if it is one.
 
     Raises:
         InputError: the name is empty, or several classes answer to it.
@@ -45,6 +46,10 @@ def find_class(name: str, prompts: Sequence[Path], config: FiLoConfig) -> NamedC
     is_named = bool(found)
     for files in _own_files():
         found = found or _look_in([PromptBook([path]) for path in files], name)
+    if config.is_agnostic:
+        keys = {key for _, key in found}
+        texts = agnostic_texts(config.normal, config.abnormal)
+        return NamedClass(keys.pop() if len(keys) == 1 else name.lower(), texts, ())
     if len(found) > 1:
         raise InputError(_explain_choice(name, found))
     if not found:
@@ -93,7 +98,7 @@ def _explain_choice(name: str, found: Sequence[tuple[PromptBook, str]]) -> str:
     return f"the class {name!r} is described differently in {files}: name one of them by --prompts"
 
 
-def _general(name: str, book: PromptBook, config: FiLoConfig, key: str | None = None) -> NamedClass:
+def _general(name: str, book: PromptBook, config: Config, key: str | None = None) -> NamedClass:
     phrases = book.phrases(key) if key else book.templates["detector"]
     templates = (book.templates, config.templates, name)
     texts = fill_texts(*templates, (), phrases, fixed=not config.learned_template)

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from filo.errors import InputError
+from filo.files import sha256_of
 from filo.grounding.boxes import Thresholds
 from filo.precision import DTYPES, is_native
-from filo.prompts import ClassTexts, PromptBook, find_prompt_file
+from filo.prompts import ClassTexts, PromptBook, agnostic_texts, find_prompt_file
 from filo.transforms import LARGEST, allow_pixels
 
 
@@ -45,7 +46,8 @@ def add_prompt_option(add: Callable, default: str = "prompts/<dataset>.json") ->
 
 
 def add_checkpoint_options(add: Callable) -> None:
-    add("--ckpt_path", type=Path, required=True, help="a checkpoint of train.py, or a published one")
+    flags = ("--ckpt_path", "--checkpoint_path")  # FiLo's program, AnomalyCLIP's
+    add(*flags, type=Path, required=True, help="a checkpoint of train.py, or a published one")
     add("--clip_model", help="the checkpoint's CLIP by another name or config file")
     add(
         "--clip_pretrained",
@@ -56,8 +58,25 @@ def add_checkpoint_options(add: Callable) -> None:
         "--features_list",
         type=positive,
         nargs="+",
-        help="of a published file with other than four heads; otherwise it must be the checkpoint's",
+        help="of a published FiLo with other than four heads, or AnomalyCLIP with other than layer 24; "
+        "otherwise it must be the checkpoint's",
     )
+    for name in ("n_ctx", "depth", "t_n_ctx"):
+        add(f"--{name}", type=positive, help="must be the checkpoint's; kept for old scripts")
+    add(
+        "--feature_map_layer",
+        type=count,
+        nargs="+",
+        help="of AnomalyCLIP: taps before it are not used (default: as in training)",
+    )
+    add("--sigma", type=rate, help="of AnomalyCLIP: pixels of the maps' Gaussian (default: 4)")
+    add("--method", choices=("filo", "anomalyclip"), help="must be the checkpoint's")
+
+
+def asked_of_checkpoint(args: argparse.Namespace) -> dict[str, object]:
+    """Give those of `add_checkpoint_options` that a checkpoint must agree with or take over, by name."""
+    asked = {name: getattr(args, name) for name in ("method", "n_ctx", "depth", "t_n_ctx", "sigma")}
+    return asked | {"feature_map_layer": args.feature_map_layer and args.feature_map_layer[0]}
 
 
 def add_scale_option(add: Callable, default: str) -> None:
@@ -151,6 +170,12 @@ def read_prompts(args: argparse.Namespace) -> PromptBook:
     return PromptBook(args.prompts or [find_prompt_file(args.dataset)])
 
 
+def hash_prompts(args: argparse.Namespace, config) -> dict[str, str]:
+    """Give the hash of every file that a method's texts come from."""
+    files = () if config.is_agnostic else read_prompts(args).files
+    return {str(path): sha256_of(path) for path in files}
+
+
 def add_detector_options(add: Callable) -> None:
     add(
         "--detector",
@@ -175,6 +200,8 @@ MEANING = {
 
 def read_texts(args: argparse.Namespace, classes: Iterable[str], config) -> dict[str, ClassTexts]:
     """Fill the texts of `classes` as a method's config wants them."""
+    if config.is_agnostic:
+        return dict.fromkeys(classes, agnostic_texts(config.normal, config.abnormal))
     quirks = (config.templates, config.share_descriptions_by_name)
     return read_prompts(args).texts(classes, *quirks, config.described, not config.learned_template)
 

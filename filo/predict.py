@@ -254,6 +254,7 @@ def load(args: argparse.Namespace, device: str | None) -> FiLo:
         clip_pretrained=args.clip_pretrained,
         image_size=args.image_size,
         features_list=args.features_list,
+        asked=options.asked_of_checkpoint(args),
         prompts=args.prompts or (),
         detector=choose_detector(args),
         decisions=args.decisions,

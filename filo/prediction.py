@@ -6,9 +6,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from filo.all_methods import method_name, preset_name
 from filo.files import readable, sha256_of
 from filo.logs import describe_environment, plain
-from filo.methods.filo_config import preset_name
 from filo.predictor import FiLo
 from filo.processes import Processes
 from filo.summary import Summary
@@ -37,6 +37,7 @@ def describe_run(args: argparse.Namespace, filo: FiLo, summary: Summary, us: Pro
     return {
         "command": readable(Path(shlex.join(["python", "-m", "filo.predict", *sys.argv[1:]]))),
         "arguments": arguments(args),
+        "method": method_name(filo.config),
         "preset": preset_name(filo.config),
         "config": asdict(filo.config),
         "classes": {

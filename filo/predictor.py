@@ -1,4 +1,4 @@
-"""Ask a trained FiLo about images, from Python.
+"""Ask a trained FiLo or AnomalyCLIP about images, from Python.
 
 from filo import FiLo
 
@@ -9,12 +9,13 @@ result.heatmap().save("bracket_heatmap.jpg")
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
 import torch
 
+from filo.all_methods import make_model
 from filo.checkpoint import Checkpoint, load_checkpoint
 from filo.clip.load import CLIP
 from filo.decisions import Decisions, decisions_path, describe_scoring, read_decisions
@@ -24,7 +25,6 @@ from filo.grounding.boxes import Boxes
 from filo.grounding.search import Request
 from filo.localise import Choice, Localiser
 from filo.logs import pick_device
-from filo.methods.filo import FiLoModel
 from filo.naming import NamedClass, find_class
 from filo.pictures import ImageLike, Picture, to_picture
 from filo.plots import NATURAL, Scale
@@ -45,7 +45,7 @@ def _introduce(known: NamedClass) -> None:
 
 
 class FiLo:
-    """A trained FiLo with its CLIP, to be asked about images; `load` makes one.
+    """A trained FiLo, or AnomalyCLIP, with its CLIP, to be asked about images; `load` makes one.
 
     Texts of a class are read when it is first asked for: from `prompts`, else from the one file of the folder
     prompts/ that has it, else only the general states are looked for, which is said on stderr.
@@ -63,7 +63,7 @@ class FiLo:
         self.checkpoint, self.clip, self.decisions, self.device = checkpoint, clip, decisions, device
         self.config, self.prompts = checkpoint.config, tuple(prompts)
         self.localiser = Localiser(detector, self.config.boxes, clip.image_size, device)
-        self.model = FiLoModel(clip, self.config, {})
+        self.model = make_model(clip, self.config, {})
         self.model.load_trained_state(checkpoint.state)
         self.model.to(device).eval()
         self.classes: dict[str, NamedClass] = {}  # by the name they were asked for
@@ -78,6 +78,7 @@ class FiLo:
         clip_pretrained: str | None = None,
         image_size: int | None = None,
         features_list: Sequence[int] | None = None,
+        asked: Mapping[str, object] | None = None,
         prompts: Sequence[str | Path] = (),
         grounded_checkpoint: str | Path | None = None,
         detector: Choice | None = None,
@@ -87,7 +88,8 @@ class FiLo:
     ) -> "FiLo":
         """Load a checkpoint of train.py, or a published one, and the CLIP it was trained on.
 
-        `clip_model`, `clip_pretrained`, `image_size`, `features_list` and `prompts` are those of test.py.
+        `clip_model`, `clip_pretrained`, `image_size`, `features_list` and `prompts` are those of test.py;
+        `asked` are more of its flags by name, such as {"sigma": 2.0} for AnomalyCLIP.
         `grounded_checkpoint` is a file of Grounding DINO's weights; `detector` says more of it. Thresholds
         are read from `decisions`, by default `<checkpoint>.decisions.json` beside the checkpoint.
         `precision` is "fp32", "bf16" or "fp16".
@@ -98,7 +100,7 @@ class FiLo:
         if precision not in DTYPES:
             raise InputError(f"precision {precision!r}: wanted {', '.join(DTYPES)}")
         path, where = Path(checkpoint), pick_device(device)
-        found = load_checkpoint(path, features_list)
+        found = load_checkpoint(path, features_list, asked)
         clip = load_trained_clip(path, found, clip_model, clip_pretrained, image_size, where)
         clip.set_precision(precision)
         if clip.image_size != (trained := found.clip["image_size"]):
@@ -157,10 +159,10 @@ class FiLo:
             )
         if class_name not in self.classes:
             found = find_class(class_name, self.prompts, self.config)
-            if found.name not in self.model.encoder.texts:
+            if found.name not in self.model.texts:
                 self._require_short(found)
                 _introduce(found)
-            self.model.encoder.texts[found.name] = found.texts
+            self.model.texts[found.name] = found.texts
             self.classes |= {class_name: found, found.name: found}
         return self.classes[class_name]
 
@@ -180,7 +182,7 @@ class FiLo:
 
     def scoring(self, names: Iterable[str] | None = None) -> dict:
         """What scores depend on beside the image (`filo.decisions`), for some classes or all known ones."""
-        config, clip, known = self.config, self.clip, self.model.encoder.texts
+        config, clip, known = self.config, self.clip, self.model.texts
         texts = {name: known[name] for name in (known if names is None else names)}
         about = (self.checkpoint.sha256, config, clip.image_size, clip.precision, ())
         return describe_scoring(*about, self.localiser.record, texts)

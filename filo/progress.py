@@ -11,7 +11,7 @@ import torch
 
 from filo.errors import InputError
 from filo.interrupts import Interrupts, stop
-from filo.methods.filo import FiLoModel
+from filo.method import Method
 from filo.processes import ALONE, Processes
 from filo.resume import require_same, say_where
 from filo.run_folder import STATE
@@ -44,7 +44,7 @@ class Progress:
     def __init__(
         self,
         folder: Path,
-        model: FiLoModel,
+        model: Method,
         identity: Mapping[str, object],
         environment: Mapping[str, object],
         save_every: float,

@@ -101,6 +101,12 @@ def fill_texts(
     )
 
 
+def agnostic_texts(normal: str, abnormal: str) -> ClassTexts:
+    """The texts of any class of a method that asks the same of all: at every position the same."""
+    positions = tuple(_read_json(FOLDER / "templates.json")["positions"])
+    return ClassTexts((normal,), (abnormal,) * len(positions), positions, states=("",))
+
+
 def _fill(template: str, name: str, description: str = "") -> str:
     """Replace both fields in one go, so that what is filled in is never taken for a field."""
     values = {"{class}": name, "{description}": description}

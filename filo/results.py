@@ -7,18 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from filo import options
+from filo.all_methods import Config, method_name, preset_name
 from filo.checkpoint import Checkpoint
 from filo.class_result import ClassResult
-from filo.files import sha256_of
 from filo.logs import plain
 from filo.meta import Meta
-from filo.methods.filo_config import FiLoConfig, preset_name
 from filo.metrics import mean_metrics
 
 
 def describe(
     args: argparse.Namespace,
-    config: FiLoConfig,
+    config: Config,
     checkpoint: Checkpoint,
     meta: Meta,
     results: Sequence[ClassResult],
@@ -28,6 +27,7 @@ def describe(
     return {
         "command": shlex.join(["python", *sys.argv]),
         "arguments": plain(vars(args)),
+        "method": method_name(config),
         "preset": preset_name(checkpoint.config),
         "without": args.without,
         "config": asdict(config),
@@ -41,7 +41,7 @@ def describe(
             "checkpoint": checkpoint.sha256,
             "clip_weights": checkpoint.clip["sha256"],
             "meta.json": meta.sha256,
-            "prompts": {str(path): sha256_of(path) for path in options.read_prompts(args).files},
+            "prompts": options.hash_prompts(args, config),
         },
         "trained": checkpoint.provenance,
         "seed": args.seed,

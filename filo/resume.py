@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filo.errors import InputError
 from filo.processes import Processes
-from filo.run_folder import STATE, TRAINED, TRAINING, find_run, require_free
+from filo.run_folder import STATE, TRAINING, find_run, require_free, trained_name
 from filo.state import State, read_state
 
 # where a run lies, what it shows and how it is read changes no number; of what is a file the content counts
@@ -74,7 +74,7 @@ def find_state(folder: Path, arguments: Mapping[str, object], resume: bool, over
         raise InputError("--resume and --overwrite contradict each other: leave one out")
     is_there = (folder / STATE).is_file()
     if resume and not is_there:
-        done = folder / TRAINED
+        done = folder / trained_name(arguments["method"])
         why = f"{done} is finished" if done.exists() else f"{folder} holds no training with a {STATE}"
         raise InputError(f"--resume: there is nothing to go on from, {why}; leave --resume out to begin one")
     if overwrite or not is_there or not _is_training(folder):

@@ -21,7 +21,6 @@ PREDICTED = "predict.json"  # every finished prediction writes it last
 LINES, TABLE = "predictions.jsonl", "predictions.csv"  # see `filo.records`, `filo.output`
 FAILED, HIGHEST = "failed.txt", "highest.txt"  # lists of images, see `filo.image_list`
 SMALL, HEATMAPS = "small", "heatmaps"  # folders of pictures
-TRAINED = "filo.safetensors"
 STATE = "state.safetensors"  # of an unfinished training, see `filo.state`
 UNFINISHED = "unfinished"  # folder of an unfinished test, see `filo.outcomes`
 KEPT = (f"{UNFINISHED}/class_[0-9]*", f"{UNFINISHED}/about.json")
@@ -62,6 +61,7 @@ TRAINING = Kind(
         "tensorboard/events.*",
         "stage?_epoch_*.safetensors",
         "filo.safetensors",
+        "anomalyclip.safetensors",
         STATE,
         "log.jsonl",
     ),
@@ -97,6 +97,11 @@ TEST = Kind(
     "never",
 )
 KINDS = (TRAINING, MERGE, PREDICTION, TEST)
+
+
+def trained_name(method: str) -> str:
+    """Name the file of a finished training's weights."""
+    return f"{method}.safetensors"
 
 
 def find_run(folder: Path) -> tuple[Kind, str] | None:

@@ -38,7 +38,7 @@ class TextEncoder:
     """Encodes the texts of any of `texts`' classes; their prefix trees are kept. Holds no weights."""
 
     def __init__(self, tower: TextTower, texts: Mapping[str, ClassTexts]) -> None:
-        self.tower, self.texts = tower, dict(texts)
+        self.tower, self.texts = tower, texts
         self._kept: dict[tuple, _Texts] = {}  # by class, positions, length of what is learned, device
 
     def texts_of(self, class_name: str) -> ClassTexts:

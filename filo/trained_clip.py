@@ -42,7 +42,8 @@ def load_trained_clip(
         found = find_trained_weights(path, checkpoint, name, source)
         weights = {n: t.float() for n, t in found.items()}
     size = image_size or checkpoint.clip["image_size"]
-    clip = load_clip(name, source, size, checkpoint.config.activation, device, weights=weights)
+    config = checkpoint.config
+    clip = load_clip(name, source, size, config.activation, device, weights=weights, resize=config.resize)
     check_fingerprint(path, checkpoint, clip.sha256, f"{name} ({source})")
     clip.mean, clip.std = tuple(checkpoint.clip["mean"]), tuple(checkpoint.clip["std"])
     return clip
@@ -150,9 +151,11 @@ def _tables_agree(own: Tensor, other: Tensor) -> bool:
 
 
 def check_fingerprint(path: Path, checkpoint: Checkpoint, sha256: str, what: str) -> None:
-    """Raise `InputError` if the weights with this fingerprint are not those the checkpoint was trained on."""
+    """Raise `InputError` if the weights with this fingerprint are not those the checkpoint was trained on, as
+    far as it says.
+    """
     trained = checkpoint.clip
-    if sha256 != trained["sha256"]:
+    if sha256 != (trained["sha256"] or sha256):
         raise InputError(
             f"{path} was trained on the CLIP {trained['model']} ({trained['pretrained']}, weights "
             f"{trained['sha256'][:12]}), but {what} has the weights {sha256[:12]}: give the right ones by "

@@ -22,12 +22,13 @@ from filo.files import write_atomically
 DRAWN = "drawn:"
 # entries of OpenAI's archives that describe the model instead of being weights
 DESCRIPTIONS = ("input_resolution", "context_length", "vocab_size")
-# under which key programs put the tensors: most trainers, Grounding DINO, the published FiLo
-WRAPPERS = ("state_dict", "model", "filo")
+# under which key programs put the tensors: most trainers, Grounding DINO, the published FiLo and AnomalyCLIP
+WRAPPERS = ("state_dict", "model", "filo", "prompt_learner")
 # names that tell whose weights a file holds; those of Grounding DINO stand in `filo.grounding.weights`
 MARKS = {
     "published": ("decoder_linear.fc.0.weight", "normal_prompt_learner.ctx"),
     "trained": ("linear_heads.0.weight", "normal_prompt.ctx"),
+    "anomalyclip": ("ctx_pos", "ctx_neg"),  # published and trained here have the same names
     "clip": ("visual.conv1.weight", "logit_scale"),
 }
 
@@ -46,8 +47,10 @@ def drawn_seed(name: str) -> int | None:
     return int(seed)
 
 
-def find_kind(names: Iterable[str]) -> Literal["published", "trained", "clip"] | None:
-    """Say whose names tensors have: a published FiLo's, a FiLo's trained here, a CLIP's; None for others."""
+def find_kind(names: Iterable[str]) -> Literal["published", "trained", "anomalyclip", "clip"] | None:
+    """Say whose names tensors have: a published FiLo's, a FiLo's trained here, an AnomalyCLIP's, a CLIP's;
+    None for others.
+    """
     names = set(names)
     return next((kind for kind, marks in MARKS.items() if names.issuperset(marks)), None)
 

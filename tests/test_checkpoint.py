@@ -61,7 +61,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, keep):
 
 def test_other_safetensors_and_pickles_are_refused(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
-    assert "no FiLo checkpoint" in refusal(tmp_path / "other.safetensors")
+    assert "no checkpoint" in refusal(tmp_path / "other.safetensors")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     refusal(tmp_path / "other.pth")
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_format_is_told_from_no_checkpoint(tmp_path):
     save_file({"a": torch.zeros(1)}, path, {"format": "filo-checkpoint-2"})
     assert "another version: its format is 'filo-checkpoint-2', wanted 'filo-checkpoint-1'" in refusal(path)
     save_file({"a": torch.zeros(1)}, path, {"format": "pt"})
-    assert "no FiLo checkpoint" in refusal(path)
+    assert "no checkpoint" in refusal(path)
 
 
 # ---- other files than checkpoints of ours; what a published one holds is in test_published
@@ -185,7 +185,7 @@ OTHER_FILES = {
         {"linear_heads.0.weight": torch.ones(1), "normal_prompt.ctx": torch.ones(1)},
         "their header is lost",
     ),
-    "another model": ({"fc.weight": torch.ones(1)}, "its 1 tensors are none of a FiLo (fc.weight)"),
+    "another model": ({"fc.weight": torch.ones(1)}, "are none of a FiLo or an AnomalyCLIP (fc.weight)"),
     "nothing": ({}, "it is empty"),
 }
 
@@ -197,7 +197,7 @@ def test_other_weights_are_told_where_they_belong(kind, wrapper, tmp_path):
     content = weights if wrapper is None else {wrapper: {f"module.{n}": t for n, t in weights.items()}}
     torch.save(content, tmp_path / "other.pth")
     message = refusal(tmp_path / "other.pth")
-    assert "no FiLo checkpoint" in message and wanted in message
+    assert "no checkpoint" in message and wanted in message
 
 
 @pytest.mark.parametrize("kept", [0, 1, 50, 0.1, 0.5, 0.9, -1])

@@ -296,7 +296,7 @@ def other_architecture(trained, folder):
 BAD_CHECKPOINTS = {
     missing_checkpoint: r"none\.safetensors: no such checkpoint",
     truncated_checkpoint: r"cut\.safetensors is no readable safetensors file",
-    foreign_checkpoint: r"foreign\.safetensors is no FiLo checkpoint",
+    foreign_checkpoint: r"foreign\.safetensors is no checkpoint",
     other_architecture: r"linear_heads\.0\.weight \(wanted \(24, 32\), found \(7, 7\)\)",
 }
 

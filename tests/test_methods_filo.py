@@ -9,6 +9,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
+from filo.all_methods import preset_name
 from filo.clip.load import load_clip
 from filo.errors import InputError
 from filo.grounding.boxes import Boxes
@@ -20,7 +21,6 @@ from filo.methods.filo_config import (
     ablate,
     config_from_dict,
     part_of_state,
-    preset_name,
 )
 from filo.prompts import PromptBook
 

@@ -19,6 +19,7 @@ from filo.precision import DTYPES
 from filo.weights import drawn_seed, find_kind, fingerprint, read_weights, require_finite
 
 ACTIVATIONS = ("gelu", "quick_gelu")
+RESIZES = ("bicubic", "bilinear")  # of FiLo, of AnomalyCLIP
 OPENAI_MEAN_STD = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
@@ -81,6 +82,7 @@ def load_clip(
     device: str | torch.device = "cpu",
     *,
     weights: dict[str, Tensor] | None = None,
+    resize: str = "bicubic",
 ) -> CLIP:
     """Load a plain ViT of open_clip, resized to square images of `image_size` pixels.
 
@@ -89,7 +91,8 @@ def load_clip(
     OpenAI's archive, a state dict; images are then normalised as OpenAI's), or `drawn:SEED` for weights
     drawn from a seed, which know nothing and are for tests and timing. With `weights` nothing is looked for:
     they are taken as they are, out of the dict, and `pretrained` just says where they come from. `activation`
-    is `gelu` or `quick_gelu`; it is never left to open_clip, whose versions differ in their choice.
+    is `gelu` or `quick_gelu`; it is never left to open_clip, whose versions differ in their choice. `resize`
+    is how position embeddings are brought to the image size, one of `RESIZES`.
 
     Raises:
         InputError: unknown model or tag, no plain ViT, unreadable weights, weights of another model, bad
@@ -111,7 +114,7 @@ def load_clip(
         weights, mean, std = find_weights(name, config, pretrained)
     sha256 = fingerprint(weights)
     model = model.to_empty(device="cpu")
-    _fill(model, weights, f"{name} with weights {pretrained}")
+    _fill(model, weights, f"{name} with weights {pretrained}", resize)
     return CLIP(model, sha256, mean, std).to(device)
 
 
@@ -134,6 +137,10 @@ def find_weights(
             known = f"tags of {name}: {', '.join(tags)}" if tags else f"{name} has no tags"
             raise InputError(f"{pretrained!r} is neither a file nor a weights tag ({known})")
         weights = fill_table(read(Path(pretrained)))
+        if find_kind(weights) == "anomalyclip":
+            raise InputError(
+                f"{pretrained} holds an AnomalyCLIP, which belongs to --ckpt_path; it has no CLIP in it"
+            )
         if find_kind(weights) in ("published", "trained"):
             raise InputError(
                 f"{pretrained} holds a FiLo, which belongs to --ckpt_path; a published one brings its CLIP "
@@ -166,7 +173,7 @@ def draw_weights(name: str, config: dict, seed: int) -> dict[str, Tensor]:
         return build_model(name, config, config["vision_cfg"].get("image_size", 224), "gelu").state_dict()
 
 
-def _fill(model: nn.Module, weights: dict[str, Tensor], what: str) -> None:
+def _fill(model: nn.Module, weights: dict[str, Tensor], what: str, resize: str) -> None:
     """Load the weights strictly, the position grid resized to the model's.
 
     They are taken out of the dict one by one, so that never all of them are in memory twice.
@@ -179,7 +186,9 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], what: str) -> None:
     table = weights.get("visual.positional_embedding")
     if table is not None and table.ndim == 2:
         try:
-            weights["visual.positional_embedding"] = resize_positions(table, model.visual.grid_size[0])
+            weights["visual.positional_embedding"] = resize_positions(
+                table, model.visual.grid_size[0], resize
+            )
         except InputError as error:
             raise InputError(f"{what} do not fit: {error}") from error
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}

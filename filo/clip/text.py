@@ -161,16 +161,20 @@ class TextTower(nn.Module):
         tree = grow_tree([row[: end + 1].tolist() for row, end in zip(ids, ends, strict=True)], sides)
         return tree.to(self.token_embedding.weight.device)
 
-    def forward(self, tree: PromptTree, ctx: Tensor | None = None) -> Tensor:
+    def forward(self, tree: PromptTree, ctx: Tensor | None = None, deep: Sequence[Tensor] = ()) -> Tensor:
         """Encode one tree for B images, or B trees for one image each: (B, K, D), not normalised.
 
         `ctx` (B, sides, n_ctx, T), or (B, n_ctx, T) where there is one side, takes the place of the token
-        embeddings at depths 1..n_ctx. B is 1 for one tree without `ctx`.
+        embeddings at depths 1..n_ctx. B is 1 for one tree without `ctx`. Each of `deep` (q, T) takes the
+        place of the states at depths 1..q before one block, the first of them before the second block
+        (AnomalyCLIP, section 3.2); those for which there is no block mean nothing.
         """
         x = self._embed(tree, ctx)  # (B, M, T)
         mask = tree.reach if tree.reach.ndim == 2 else tree.reach[:, None]
         with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            for block in self.transformer.resblocks:
+            for number, block in enumerate(self.transformer.resblocks):
+                if 0 < number <= len(deep):
+                    x = _put_deep(tree, x, deep[number - 1])
                 x = x + attend(block, *project_qkv(block, x), mask=mask)
                 x = feed_forward(block, x)
         if tree.leaves.ndim == 1:
@@ -194,3 +198,10 @@ class TextTower(nn.Module):
             sides, depths = (each.expand(len(ctx), -1)[rows, nodes] for each in (tree.sides, tree.depths))
             x = x.expand(len(ctx), -1, -1).index_put((rows, nodes), ctx[rows, sides, depths - 1])
         return x + self.positional_embedding[tree.depths]
+
+
+def _put_deep(tree: PromptTree, x: Tensor, tokens: Tensor) -> Tensor:
+    """Put tokens (q, T) over the states (B, M, T) of the nodes at depths 1..q."""
+    places = tree.depths - 1
+    is_taken = (places >= 0) & (places < len(tokens))
+    return torch.where(is_taken[..., None], tokens[places.clamp(0, len(tokens) - 1)].to(x.dtype), x)

@@ -1,8 +1,8 @@
-"""What the frozen image tower gives: a global feature and patch tokens from several depths (FiLo, 3.3).
+"""What the frozen image tower gives: a global feature and patch tokens from several depths (FiLo, 3.3;
+AnomalyCLIP, 3.3).
 
-From the block after the first tap on, two streams run side by side. The ordinary one is CLIP itself. The
-V-V one only gathers `proj(softmax(v v^T / sqrt(d)) v)`, its values taken from the ordinary stream, and has
-no MLP.
+From some block on two streams run side by side. The ordinary one is CLIP itself. The V-V one only gathers
+`proj(softmax(v v^T / sqrt(d)) v)`, its values taken from the ordinary stream, and has no MLP.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ class ImageFeatures(NamedTuple):
     Shape:
         image: (B, D), class token of the ordinary stream after `ln_post` and projection, not normalised
         ordinary: one (B, 1 + N, C) for each tap, class token first, no `ln_post`
-        vv: one (B, 1 + N, C) for each tap but the first
+        vv: the same for each tap that the V-V stream reaches
     """
 
     image: Tensor
@@ -81,29 +81,46 @@ class VisionTower(nn.Module):
     def blocks(self) -> nn.ModuleList:
         return self.visual.transformer.resblocks
 
-    def forward(self, images: Tensor, taps: Sequence[int], aliased: bool = False) -> ImageFeatures:
+    def forward(
+        self,
+        images: Tensor,
+        taps: Sequence[int],
+        aliased: bool = False,
+        vv_after: int | None = None,
+        norm_image: bool = True,
+    ) -> ImageFeatures:
         """Run the tower; `taps` are 1-based depths, `aliased` stores them as the published FiLo does.
 
-        Without taps there is no V-V stream, just the global feature. As official: the published program adds
-        in place into tensors it has already stored. What its heads get is therefore the last V-V tensor for
-        the first tap and for every V-V tap, and for a later ordinary tap the stream after the *next* block's
-        attention. The published weights were trained on exactly these.
+        The V-V stream starts from what block `vv_after` gives, by default that of the first tap; 0 is what
+        goes into the first block. Without taps there is none, just the global feature. `norm_image` puts
+        `ln_post` before the projection of the class token.
+
+        As official: the published FiLo adds in place into tensors it has already stored. What its heads get
+        is therefore the last V-V tensor for the first tap and for every V-V tap, and for a later ordinary tap
+        the stream after the *next* block's attention. Its published weights were trained on exactly these.
         """
         self._check(images, taps)
+        start = taps[0] if taps and vv_after is None else vv_after
         x = self.visual._embeds(images)  # (B, 1 + N, C)
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            x, ordinary, vv_taps = self._walk(x, taps, aliased)
+            x, ordinary, vv_taps = self._walk(x, taps, aliased, start)
         return ImageFeatures(
-            self._global_feature(x),
+            self._global_feature(x, norm_image),
             tuple(ordinary[tap] for tap in taps),
-            tuple(vv_taps[tap] for tap in taps[1:]),
+            tuple(vv_taps[tap] for tap in taps if tap > start),
         )
 
+    def project(self, tokens: Tensor) -> Tensor:
+        """Bring tokens (B, N, C) into the joint space as CLIP does with its class token: (B, N, D)."""
+        tokens = self.visual.ln_post(tokens)
+        return tokens if self.visual.proj is None else tokens @ self.visual.proj
+
     def _walk(
-        self, x: Tensor, taps: Sequence[int], aliased: bool
+        self, x: Tensor, taps: Sequence[int], aliased: bool, start: int | None
     ) -> tuple[Tensor, dict[int, Tensor], dict[int, Tensor]]:
         """Go through the blocks: the last state, and both streams at the taps."""
-        vv, ordinary, vv_taps = None, {}, {}
+        ordinary, vv_taps = {}, {}
+        vv = x if taps and start == 0 else None
         for depth, block in enumerate(self.blocks, start=1):
             q, k, v = project_qkv(block, x)
             x = x + attend(block, q, k, v)
@@ -114,14 +131,15 @@ class VisionTower(nn.Module):
             x = feed_forward(block, x)
             if depth in taps:
                 ordinary[depth], vv_taps[depth] = x, vv
-                vv = x if vv is None else vv
+            if taps and depth == start:
+                vv = x
         if aliased and taps:  # with a single last tap `vv` is that very tap
             ordinary[taps[0]] = vv
             vv_taps = dict.fromkeys(vv_taps, vv)
         return x, ordinary, vv_taps
 
-    def _global_feature(self, x: Tensor) -> Tensor:
-        pooled, _ = self.visual._pool(x)
+    def _global_feature(self, x: Tensor, is_normed: bool) -> Tensor:
+        pooled = self.visual._pool(x)[0] if is_normed else x[:, 0]
         return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
     def _check(self, images: Tensor, taps: Sequence[int]) -> None:

@@ -22,7 +22,8 @@ from filo.files import write_json
 from filo.grounding.boxes import Boxes, cell_of
 from filo.logs import pick_device
 from filo.meta import read_meta
-from filo.methods.filo import MAP_SCALE, Prediction
+from filo.method import Prediction
+from filo.methods.filo import MAP_SCALE
 from filo.methods.filo_config import PRESETS, ablate
 from filo.metrics import mean_metrics
 from filo.prompts import ClassTexts

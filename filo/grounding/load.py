@@ -22,6 +22,7 @@ UNUSED = ("label_enc.weight", "bert.embeddings.position_ids")
 OTHERS = {
     "published": "a FiLo, which belongs to --ckpt_path",
     "trained": "a FiLo, which belongs to --ckpt_path",
+    "anomalyclip": "an AnomalyCLIP, which belongs to --ckpt_path",
     "clip": "a CLIP, which belongs to --clip_pretrained",
     None: "some other model",
 }

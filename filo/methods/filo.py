@@ -1,7 +1,6 @@
 """FiLo: fine-grained description and high-quality localisation on a frozen CLIP (arXiv 2404.13671)."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from filo.clip.vision import ImageFeatures, check_taps
 from filo.errors import InputError
 from filo.grounding.boxes import Boxes, cell_of, locate, map_weights
 from filo.losses import dice_loss, focal_loss, squared_dice_loss
+from filo.method import Method, Prediction
 from filo.methods.filo_config import FiLoConfig
 from filo.mmci import MultiShapeConv, MultiShapeHeads, to_grid
 from filo.prompts import ClassTexts, LearnablePrompt
@@ -21,37 +21,16 @@ from filo.text_encoder import TextEncoder, TextFeatures, similarities
 
 MAP_SCALE = 100.0  # temperature of the maps, CLIP's own
 TEMPERATURE = 0.07  # of the global similarities
-PIXELS = (
-    2  # how files become pixels (`filo.transforms`); raised when that changes, so that nothing old is used
-)
 
 
-class Prediction(NamedTuple):
-    """What FiLo says about a batch.
-
-    Shape:
-        scores: (B,), higher is more anomalous; `official` about [-0.4, 0.9], `paper` [0, 2]
-        maps: (B, S, S), 0 normal to 1 anomalous
-        similarities: one (1 + K,) for each image: the cosine of its global feature with what is normal, then
-            with each of its class's K descriptions (the paper's figure 4)
-        positions: for each image the grid cell of the anomaly, an index into `ClassTexts.positions`
-    """
-
-    scores: Tensor
-    maps: Tensor
-    similarities: tuple[Tensor, ...]
-    positions: tuple[int, ...]
-
-
-class FiLoModel(nn.Module):
+class FiLoModel(Method):
     """The whole model: four linear and three MMCI heads, two learnable prompts, an adapter, on a frozen CLIP.
 
-    `texts` gives the filled texts of every class that may be asked for. Images are (B, 3, S, S), normalised
-    with the CLIP's mean and standard deviation; every image has its own class.
+    Its scores are about [-0.4, 0.9] with the preset `official` and [0, 2] with `paper`, its maps 0 to 1.
     """
 
     def __init__(self, clip: CLIP, config: FiLoConfig, texts: Mapping[str, ClassTexts]) -> None:
-        super().__init__()
+        super().__init__(clip, config, texts)
         check_taps(config.features_list, clip.layers)
         if config.blur_kernel // 2 >= clip.image_size:
             raise InputError(
@@ -59,8 +38,7 @@ class FiLoModel(nn.Module):
                 f"wanted at least {config.blur_kernel // 2 + 1}"
             )
         C, D, taps = clip.vision_width, clip.embed_dim, len(config.features_list)
-        self.clip, self.config = clip, config
-        self.encoder = TextEncoder(clip.text, texts)
+        self.encoder = TextEncoder(clip.text, self.texts)
         self.linear_heads = nn.ModuleList(nn.Linear(C, D) for _ in range(taps))
         heads = taps - 1 if config.mmci_shapes else 0
         self.mmci_heads = MultiShapeHeads(MultiShapeConv(C, D, config.mmci_shapes) for _ in range(heads))
@@ -78,48 +56,19 @@ class FiLoModel(nn.Module):
             "adapter": [*self.adapter.parameters()],
         }
 
-    def trained_state(self) -> dict[str, Tensor]:
-        """The tensors that training changes; CLIP is not among them."""
-        return {name: t for name, t in self.state_dict().items() if not name.startswith("clip.")}
-
-    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Load what `trained_state` gave, strictly.
-
-        Raises:
-            InputError: names or sizes differ, so the state belongs to another architecture.
-        """
-        own = self.trained_state()
-        wrong = sorted(
-            n
-            for n in own.keys() | state.keys()
-            if n not in own or n not in state or own[n].shape != state[n].shape
-        )
-        if wrong:
-            sizes = [tuple(s[wrong[0]].shape) if wrong[0] in s else "none" for s in (own, state)]
-            raise InputError(
-                f"{len(wrong)} tensors do not fit this model, the first is {wrong[0]} "
-                f"(wanted {sizes[0]}, found {sizes[1]}): the weights belong to another architecture"
-            )
-        self.load_state_dict(dict(state), strict=False)
-
     # features
 
     @torch.no_grad()
     def image_features(self, images: Tensor, tapped: bool = True) -> ImageFeatures:
-        """Run the frozen image tower, with or without its taps; nothing is kept for a backward pass."""
         taps = self.config.features_list if tapped else ()
         return self.clip.vision(images, taps, self.config.aliased_taps)
 
     def frozen_settings(self) -> dict:
-        """What the frozen image features depend on beside the images."""
-        clip, config = self.clip, self.config
-        about = {"clip": clip.sha256, "image_size": clip.image_size, "mean": clip.mean, "std": clip.std}
-        about |= {"pixels": PIXELS}
+        config = self.config
         taps = {"features_list": config.features_list, "aliased_taps": config.aliased_taps}
-        return about | taps | {"activation": config.activation, "precision": clip.precision}
+        return super().frozen_settings() | taps
 
     def frozen_numbers(self) -> int:
-        """How many numbers the frozen features of one image are."""
         clip, taps = self.clip, len(self.config.features_list)
         distinct = taps if self.config.aliased_taps else 2 * taps - 1
         return distinct * ((clip.image_size // clip.patch_size) ** 2 + 1) * clip.vision_width + clip.embed_dim

@@ -29,11 +29,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from operator import index
-from typing import Literal, get_args, get_origin
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from filo.errors import InputError
+from filo.fields import check_values, require_fields
 from filo.grounding.boxes import PRESETS as BOX_PRESETS
 from filo.grounding.boxes import BoxRules
 from filo.mmci import SHAPES
@@ -97,14 +98,13 @@ class FiLoConfig:
     # `own`: a mosaic keeps the label of the image it replaces | `any`: anomalous if any part is
     mosaic_label: Literal["own", "any"] = "own"
 
+    sizes: ClassVar[tuple[str, ...]] = ("features_list", "n_ctx")  # what no preset fixes
+    resize: ClassVar[str] = "bicubic"  # of the position embeddings
+    is_agnostic: ClassVar[bool] = False  # texts speak of the class
+    of_testing: ClassVar[tuple[str, ...]] = ()  # may differ from training
+
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value, is_choice = getattr(self, field.name), get_origin(field.type) is Literal
-            if is_choice and value not in get_args(field.type):
-                wanted = " or ".join(repr(choice) for choice in get_args(field.type))
-                raise InputError(f"{field.name} {value!r}: wanted {wanted}")
-            if not is_choice and type(value) is not type(field.default):
-                raise InputError(f"{field.name} {value!r}: wanted {type(field.default).__name__}")
+        check_values(self)
         self._check_sizes()
 
     def _check_sizes(self) -> None:
@@ -153,9 +153,7 @@ def config_from_dict(values: dict) -> FiLoConfig:
     Raises:
         InputError: a field is missing, unknown or wrong, which means another version of this project.
     """
-    if not isinstance(values, dict):
-        raise InputError(f"the config is a {type(values).__name__}, wanted an object of names and values")
-    _require_fields(values, FiLoConfig)
+    values = require_fields(values, FiLoConfig)
     if isinstance(values["boxes"], dict):
         values = {**values, "boxes": _boxes_from_dict(values["boxes"])}
     try:
@@ -170,25 +168,13 @@ def config_from_dict(values: dict) -> FiLoConfig:
 
 
 def _boxes_from_dict(values: dict) -> BoxRules:
-    _require_fields(values, BoxRules)
+    require_fields(values, BoxRules)
     for field in fields(BoxRules):
         if type(values[field.name]) is not type(field.default):
             raise InputError(
                 f"{field.name} of boxes is {values[field.name]!r}, wanted {type(field.default).__name__}"
             )
     return BoxRules(**values)
-
-
-def _require_fields(values: dict, kind: type) -> None:
-    if odd := {field.name for field in fields(kind)} ^ values.keys():
-        raise InputError(f"the checkpoint's config and this version's differ in: {', '.join(sorted(odd))}")
-
-
-def preset_name(config: FiLoConfig) -> str:
-    """Name the preset whose quirks a config has; sizes do not count."""
-    sizes = {"features_list": config.features_list, "n_ctx": config.n_ctx}
-    names = [name for name, preset in PRESETS.items() if replace(preset, **sizes) == config]
-    return names[0] if names else "custom"
 
 
 def ablate(config: FiLoConfig, parts: Iterable[str]) -> FiLoConfig:

@@ -1,0 +1,93 @@
+"""What every method on a frozen CLIP has: what it answers, and which of its tensors are trained."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from filo.clip.load import CLIP
+from filo.clip.vision import ImageFeatures
+from filo.errors import InputError
+from filo.grounding.boxes import Boxes
+from filo.prompts import ClassTexts
+
+# how files become pixels (`filo.transforms`); raised when that changes, so that nothing old is used
+PIXELS = 2
+
+
+class Prediction(NamedTuple):
+    """What a method says about a batch.
+
+    Shape:
+        scores: (B,), higher is more anomalous
+        maps: (B, S, S), higher is more anomalous
+        similarities: one (1 + K,) for each image: the cosine of its global feature with what is normal, then
+            with each of its class's K descriptions (FiLo, figure 4)
+        positions: for each image the grid cell of the anomaly, an index into `ClassTexts.positions`
+    """
+
+    scores: Tensor
+    maps: Tensor
+    similarities: tuple[Tensor, ...]
+    positions: tuple[int, ...]
+
+
+class Method(nn.Module):
+    """A method on a frozen CLIP, which is its part `clip`; everything else in it is trained.
+
+    `texts` gives the filled texts of every class that may be asked for. Images are (B, 3, S, S), normalised
+    with the CLIP's mean and standard deviation; every image has its own class.
+    """
+
+    def __init__(self, clip: CLIP, config, texts: Mapping[str, ClassTexts]) -> None:
+        super().__init__()
+        self.clip, self.config, self.texts = clip, config, dict(texts)
+
+    def predict(
+        self,
+        images: Tensor,
+        class_names: Sequence[str],
+        positions: Sequence[Sequence[int]] | None = None,
+        boxes: Sequence[Boxes] | None = None,
+    ) -> Prediction:
+        """Score a batch of images (B, 3, S, S), each of its own class; boxes are what a detector found."""
+        raise NotImplementedError
+
+    def image_features(self, images: Tensor, tapped: bool = True) -> ImageFeatures:
+        """Run the frozen image tower, with or without its taps; nothing is kept for a backward pass."""
+        raise NotImplementedError
+
+    def frozen_settings(self) -> dict:
+        """What the frozen image features depend on beside the images."""
+        clip = self.clip
+        about = {"clip": clip.sha256, "image_size": clip.image_size, "mean": clip.mean, "std": clip.std}
+        about |= {"pixels": PIXELS, "precision": clip.precision}
+        return about | {"activation": self.config.activation, "resize": self.config.resize}
+
+    def frozen_numbers(self) -> int:
+        """How many numbers the frozen features of one image are."""
+        raise NotImplementedError
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """The tensors that training changes; CLIP is not among them."""
+        return {name: t for name, t in self.state_dict().items() if not name.startswith("clip.")}
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Load what `trained_state` gave, strictly.
+
+        Raises:
+            InputError: names or sizes differ, so the state belongs to another architecture.
+        """
+        own = self.trained_state()
+        wrong = sorted(
+            n
+            for n in own.keys() | state.keys()
+            if n not in own or n not in state or own[n].shape != state[n].shape
+        )
+        if wrong:
+            sizes = [tuple(s[wrong[0]].shape) if wrong[0] in s else "none" for s in (own, state)]
+            raise InputError(
+                f"{len(wrong)} tensors do not fit this model, the first is {wrong[0]} "
+                f"(wanted {sizes[0]}, found {sizes[1]}): the weights belong to another architecture"
+            )
+        self.load_state_dict(dict(state), strict=False)
