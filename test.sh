@@ -82,7 +82,7 @@ flags_of_filo() {  # CHECKPOINT DETECTOR_WEIGHTS PROMPTS: add to flags what only
     esac
 }
 test_on() {  # NAME ROOT CHECKPOINT DETECTOR_WEIGHTS PROMPTS FLAGS...
-    local flags=(--dataset "$1" --data_path "$2" --ckpt_path "$3" --batch_size "$BATCH_SIZE")
+    local flags=(--dataset "$1" --data_path "$2" --method "$METHOD" --ckpt_path "$3" --batch_size "$BATCH_SIZE")
     printf '\n== %s with %s\n' "$1" "$3"
     case "$METHOD" in
         filo) flags_of_filo "$3" "$4" "$5" ;;

@@ -108,18 +108,64 @@ def train_and_test(folder, **variables):
     return calls
 
 
-def test_the_scripts_pass_only_flags_that_the_programs_have(checkout, monkeypatch, capfd):
+@pytest.mark.parametrize("method", ["filo", "anomalyclip"])
+def test_the_scripts_pass_only_flags_that_the_programs_have(checkout, method, monkeypatch, capfd):
     """A stand-in for Python writes down what it is called with; the real programs must know the flags."""
-    calls = train_and_test(checkout)
+    calls = train_and_test(checkout, METHOD=method)
     for program in ("train.py", "test.py"):
         used = {word for call in calls if call[0] == program for word in call if word.startswith("--")}
-        shown = run(monkeypatch, capfd, program, "--help")[1]
+        of = ("--method", method) if program == "train.py" else ()
+        shown = run(monkeypatch, capfd, program, *of, "--help")[1]
         assert used and {flag for flag in used if flag not in shown} == set()
     trained = [dict(zip(call[1::2], call[2::2], strict=False)) for call in calls if call[0] == "train.py"]
-    assert [(c["--dataset"], c["--aug_rate"]) for c in trained] == [("visa", "0"), ("mvtec", "0.2")]
-    assert [c["--save_path"] for c in trained] == ["./checkpoints/filo_visa", "./checkpoints/filo_mvtec"]
+    rates = {"filo": ["0", "0.2"], "anomalyclip": ["0", "0"]}[method]
+    assert [(c["--dataset"], c["--aug_rate"]) for c in trained] == list(
+        zip(("visa", "mvtec"), rates, strict=True)
+    )
+    assert [c["--save_path"] for c in trained] == [f"./checkpoints/{method}_{on}" for on in ("visa", "mvtec")]
     tested = calls_of(checkout, "test.py")
-    assert [c["--ckpt_path"].split("/")[2] for c in tested] == ["filo_visa", "filo_mvtec"]  # never its own
+    assert [c["--ckpt_path"].split("/")[2] for c in tested] == [
+        f"{method}_visa",
+        f"{method}_mvtec",
+    ]  # never its own
+    assert all(c["--method"] == method and ("--detector" in c) == (method == "filo") for c in tested)
+
+
+def test_anomalyclip_is_trained_and_tested_as_its_published_scripts_do(checkout):
+    calls = train_and_test(checkout, METHOD="anomalyclip")
+    published = {"method": "anomalyclip", "depth": 9, "n_ctx": 12, "t_n_ctx": 4, "feature_map_layer": 0}
+    published |= {
+        "features_list": 24,
+        "epoch": 15,
+        "batch_size": 8,
+        "learning_rate": "1e-3",
+        "image_size": 518,
+    }
+    for call in (call for call in calls if call[0] == "train.py"):
+        given = dict(zip(call[1::2], call[2::2], strict=True))
+        assert {name: given[f"--{name}"] for name in published} == {n: str(v) for n, v in published.items()}
+        assert call[call.index("--seed") + 1] == "111"  # of the script; what is handed on comes last
+    tested = calls_of(checkout, "test.py")
+    assert all(c["--sigma"] == "4" and c["--metrics"] == "image-pixel-level" for c in tested)
+
+
+def test_anomalyclips_published_files_are_found_in_the_authors_folders(checkout):
+    with_data(checkout, ("mvtec", "visa", "deep_pcb"))
+    for name in ("9_12_4_multiscale", "9_12_4_multiscale_visa"):
+        (checkout / "checkpoints" / name).mkdir(parents=True)
+        (checkout / "checkpoints" / name / "epoch_15.pth").touch()
+    fake = str(stand_in(checkout))
+    status, out, err = bash(checkout, "bash test.sh mvtec deep_pcb visa", PYTHON=fake, METHOD="anomalyclip")
+    assert (status, err) == (0, "") and "note:" not in out
+    on_visa, on_mvtec = (f"./checkpoints/9_12_4_multiscale{end}" for end in ("", "_visa"))
+    weights = [c["--ckpt_path"] for c in calls_of(checkout, "test.py")]
+    assert weights == [f"{on_visa}/epoch_15.pth", *[f"{on_mvtec}/epoch_15.pth"] * 2]
+    runs = [f"{on_visa}/test_on_mvtec", f"{on_mvtec}/test_on_deep_pcb", f"{on_mvtec}/test_on_visa"]
+    assert calls_of(checkout)[-1][4:] == runs
+    (checkout / on_visa / "epoch_15.pth").unlink()
+    status, _, err = bash(checkout, "bash test.sh mvtec", PYTHON=fake, METHOD="anomalyclip")
+    assert status == 2 and err.count("\n") == 1 and f"{on_visa}/epoch_15.pth" in err
+    assert "./checkpoints/anomalyclip_visa/anomalyclip.safetensors" in err
 
 
 @pytest.mark.parametrize("script", ["train.sh", "test.sh"])
