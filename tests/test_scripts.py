@@ -1,6 +1,7 @@
 """The shell scripts: set-up is done once, missing things are named with the next step."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -484,3 +485,46 @@ def test_a_python_named_from_another_folder_is_found(checkout):
     status, _, err = bash(checkout / "bin", "bash ../train.sh", PYTHON=f"./{fake.name}")
     assert status == 0, err
     assert "is no program" in bash(checkout, "bash train.sh", PYTHON="none/python")[2]
+
+
+# the programs themselves
+
+
+@pytest.fixture
+def whole(checkout, tiny_config):
+    """A checkout in which the programs are, with train.sh set to a tiny CLIP and one epoch."""
+    for name in ("filo", "prompts", "train.py", "test.py"):
+        (checkout / name).symlink_to(ROOT / name)
+    script = (checkout / "train.sh").read_text()
+    for name, value in (
+        ("CLIP_MODEL", tiny_config),
+        ("CLIP_PRETRAINED", "drawn:0"),
+        ("IMAGE_SIZE", "56"),
+        ("EPOCH", "1"),
+        ("ADAPTER_EPOCH", "1"),
+        ("N_CTX", "4"),
+        ("FEATURES_LIST", '"1 2 4"'),
+    ):
+        script, count = re.subn(rf"(?m)^( *{name}=)(\"[^\"]*\"|\S+)", rf"\g<1>{value}", script)
+        assert count, name
+    (checkout / "train.sh").write_text(script)
+    return checkout
+
+
+@pytest.mark.parametrize("method", ["filo", "anomalyclip"])
+def test_a_method_is_trained_tested_and_put_into_the_table(whole, wood, method):
+    known = {"PYTHON": sys.executable, "METHOD": method, "OMP_NUM_THREADS": "1"}
+    for name in ("visa", "mvtec"):
+        (whole / "data" / name).symlink_to(wood)
+    flags = "--prompts prompts/demo_mvtec.json --device cpu"
+    status, out, err = bash(whole, f"bash train.sh {flags}", **known)
+    assert status == 0, err
+    assert out.splitlines()[-1].endswith("bash test.sh")
+    status, out, err = bash(whole, f"bash test.sh mpdd=./data/mvtec mvtec btad {flags}", **known)
+    assert status == 1, err
+    assert "not tested, since they are not there: btad" in err and "not zero-shot" in err  # both are one here
+    table = (whole / "checkpoints" / f"table_{method}.md").read_text()
+    assert out.endswith(table)
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")]
+    assert rows[0] == "set" and rows[2:] == ["mvtec (1 of 15 classes)", "mpdd", "mean of 2 industrial"]
+    assert "n/a" not in table
