@@ -203,7 +203,7 @@ def footnotes(lines: Iterable[Line]) -> list[str]:
             notes[f"{line.published.method}: {line.published.note}"] = None
         notes |= dict.fromkeys(_differences(line))
     if any(line.ours and None in (line.ours[metric] for metric in SHOWN) for line in lines):
-        notes["n/a: undefined, for instance without masks or normal images, and left out of the means."] = (
+        notes["n/a: undefined (no masks, no normal images) or not asked for, and left out of the means."] = (
             None
         )
     told = [f"published, {what} on {', '.join(on)}: {source}" for (what, source), on in where.items()]
