@@ -176,6 +176,7 @@ ALLOWED = {
     },
     "filo.localise": {"filo.grounding", "filo.processes", "filo.prompts", "filo.transforms", "filo.meta"},
     "filo.bench": {  # a command
+        "filo.stages",
         "filo.clip",
         "filo.logs",
         "filo.losses",

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from filo.bench import machine
-from filo.bench.cases import CASES, Bench
+from filo.bench.cases import CASES
 from filo.bench.machine import matrix_rate, tower_operations
+from filo.bench.setting import Bench
 from filo.bench.worker import Worker
 from tests.commands import run
 

@@ -305,3 +305,20 @@ def test_trees_are_stacked_with_those_of_about_their_size():
     assert group_by_size([100, 80, 20, 99, 19]) == [[0, 3, 1], [2, 4]]
     assert group_by_size([5]) == [[0]]
     assert sorted(i for group in group_by_size([3, 1, 4, 1, 5, 9, 2, 6]) for i in group) == list(range(8))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_deep_tokens_equal_states_put_over_full_sequences(count, flat):
+    theirs, ours = flat
+    deep = [torch.randn(count, 24) for _ in range(5)]  # for the last three of them there is no block
+    texts = ["X X X damaged cable at top.", "X X X flawless", "X X X damaged"]
+    x = theirs.token_embedding(open_clip.tokenize(texts)) + theirs.positional_embedding
+    for number, block in enumerate(theirs.transformer.resblocks):
+        if number:
+            x[:, 1 : 1 + count] = deep[number - 1]
+        x = block(x, attn_mask=theirs.attn_mask)
+    ends = open_clip.tokenize(texts).argmax(1)
+    wanted = theirs.ln_final(x)[torch.arange(3), ends] @ theirs.text_projection
+    close(ours.text(ours.text.grow(texts), deep=deep)[0], wanted)
+    trees = stack_trees([ours.text.grow(texts), ours.text.grow(texts[1:])])
+    close(ours.text(trees, deep=deep)[0], wanted)

@@ -271,3 +271,29 @@ def test_without_taps_there_is_the_global_feature_alone(plain, images):
         alone = tower(images, (), aliased)
         assert alone.ordinary == alone.vv == ()
         torch.testing.assert_close(alone.image, tower(images, (1, 4), aliased).image)
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3])
+def test_the_second_stream_starts_after_the_block_that_is_asked_for(plain, images, start):
+    theirs, ours = plain
+    found = ours.vision(images, (1, 3, 4), vv_after=start)
+    x, vv, wanted = slow_embedding(theirs.visual, images), None, {}
+    for depth, block in enumerate(theirs.visual.transformer.resblocks, start=1):
+        vv = x if depth == start + 1 else vv
+        if vv is not None:
+            vv = vv + slow_attention(block, x, values_only=True)
+            wanted[depth] = vv
+        x = x + slow_attention(block, x)
+        x = x + slow_mlp(block, x)
+    assert len(found.vv) == sum(tap > start for tap in (1, 3, 4))
+    for tokens, tap in zip(found.vv, [tap for tap in (1, 3, 4) if tap > start], strict=True):
+        close(tokens, wanted[tap])
+    plainly = ours.vision(images, (1, 3, 4))
+    assert torch.equal(found.image, plainly.image) and torch.equal(found.ordinary[2], plainly.ordinary[2])
+
+
+def test_a_class_token_without_the_last_norm_is_projected_as_it_is(plain, images):
+    theirs, ours = plain
+    last = ours.vision(images, (4,)).ordinary[0]
+    close(ours.vision(images, (), norm_image=False).image, last[:, 0] @ theirs.visual.proj)
+    close(ours.vision.project(last)[:, 0], ours.vision(images, ()).image)

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from filo.bench.cases import SIZES
+from filo.bench.setting import SIZES
 from filo.clip.build import read_config
 
 

@@ -14,20 +14,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from filo.clip.load import CLIP
+from filo.clip.text import TextTower
 from filo.clip.vision import ImageFeatures
 from filo.losses import dice_loss, focal_loss
 from filo.methods.filo import MAP_SCALE, TEMPERATURE, FiLoModel
 from filo.mmci import MultiShapeConv, from_grid, to_grid
 
 
-def _heads(block: nn.Module, x: Tensor) -> list[Tensor]:
+def heads(block: nn.Module, x: Tensor) -> list[Tensor]:
     attention = block.attn
     qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
     B, N, _ = x.shape
     return [part.reshape(B, N, attention.num_heads, -1).transpose(1, 2) for part in qkv.chunk(3, dim=-1)]
 
 
-def _attend(block: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(block: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
     if mask is not None:
         scores = scores + mask
@@ -40,12 +41,12 @@ def image_features(clip: CLIP, images: Tensor, taps: Sequence[int]) -> ImageFeat
     x, vv = clip.vision.visual._embeds(images), None
     ordinary: dict[int, Tensor] = {}
     for depth, block in enumerate(clip.vision.blocks, start=1):
-        q, k, v = _heads(block, x)
-        x = x + _attend(block, q, k, v)
+        q, k, v = heads(block, x)
+        x = x + attend(block, q, k, v)
         if depth - 1 in ordinary:
             ordinary[depth - 1] = x
         if vv is not None:
-            vv = vv + _attend(block, v, v, v)
+            vv = vv + attend(block, v, v, v)
         x = x + block.mlp(block.ln_2(x))
         if depth in taps:
             ordinary[depth] = x
@@ -55,15 +56,19 @@ def image_features(clip: CLIP, images: Tensor, taps: Sequence[int]) -> ImageFeat
     return ImageFeatures(image, (vv, *(ordinary[tap] for tap in taps[1:])), (vv,) * (len(taps) - 1))
 
 
-def text_feature(clip: CLIP, text: str, ctx: Tensor) -> Tensor:
-    """Encode one text behind learned vectors (1, n_ctx, T) over the whole context: (1, D)."""
-    tower, n_ctx = clip.text, ctx.shape[1]
+def text_feature(tower: TextTower, text: str, ctx: Tensor, deep: Sequence[Tensor] = ()) -> Tensor:
+    """Encode one text behind learned vectors (1, n_ctx, T) over the whole context: (1, D); `deep` as in
+    `TextTower.forward`.
+    """
+    n_ctx = ctx.shape[1]
     ids = tower.tokenize([text], n_ctx).to(ctx.device)
     embedded = tower.token_embedding(ids)
     x = torch.cat([embedded[:, :1], ctx, embedded[:, 1 + n_ctx :]], dim=1) + tower.positional_embedding
     mask = torch.full((x.shape[1],) * 2, float("-inf"), device=x.device).triu(1)
-    for block in tower.transformer.resblocks:
-        x = x + _attend(block, *_heads(block, x), mask)
+    for number, block in enumerate(tower.transformer.resblocks):
+        if 0 < number <= len(deep):
+            x = torch.cat([x[:, :1], deep[number - 1][None], x[:, 1 + len(deep[number - 1]) :]], dim=1)
+        x = x + attend(block, *heads(block, x), mask)
         x = x + block.mlp(block.ln_2(x))
     return tower.ln_final(x)[:, ids[0].argmax()] @ tower.text_projection
 
@@ -74,7 +79,7 @@ def text_pair(model: FiLoModel, image: Tensor, class_name: str) -> Tensor:
     pair = []
     for prompt, of_side in ((model.normal_prompt, texts.normal), (model.abnormal_prompt, texts.abnormal)):
         ctx = prompt(unit)
-        features = torch.cat([text_feature(model.clip, text, ctx) for text in of_side])
+        features = torch.cat([text_feature(model.clip.text, text, ctx) for text in of_side])
         pair.append(F.normalize(F.normalize(features, dim=-1).mean(0), dim=0))
     pair = torch.stack(pair)
     return (pair / pair.norm())[None]

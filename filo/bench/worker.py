@@ -49,7 +49,8 @@ class Worker:
 
 
 def _serve(pipe, case: str, way: int, size: str, device: str, threads: int) -> None:
-    from filo.bench.cases import CASES, WITHOUT_MODEL, Bench
+    from filo.bench.cases import CASES, WITHOUT_MODEL
+    from filo.bench.setting import Bench
 
     torch.set_num_threads(threads)
     place = torch.device(device)
