@@ -9,8 +9,13 @@ or through any chat window:
     python prompts/describe.py --classes "metal bracket" --print-request
     python prompts/describe.py --classes "metal bracket" --from-file answer.txt --out prompts/mine.json
 
-Every class is written as soon as it is described, and a class that the file holds is not asked for again, so
-the same command goes on where an earlier one stopped. What was made by hand is never overwritten.
+With --ensemble it makes sentences that tell normal from abnormal for every class (FADE, section 3.2):
+
+    python prompts/describe.py --ensemble castings --about "castings and forgings" --model NAME \\
+        --out prompts/ensembles/castings.json
+
+Every list is written as soon as it is there, and what the file holds is not asked for again, so the same
+command goes on where an earlier one stopped. What was made by hand is never overwritten.
 """
 
 import argparse
@@ -30,7 +35,8 @@ from entries import Record
 from filo import options
 from filo.errors import InputError, exit_clearly
 from interview import Unusable, interview, lacking, why_too_few
-from review import fits, read_lists, review
+from jobs import ClassJob, EnsembleJob, Job, say_settled
+from review import read_lists
 
 OPENAI = "https://api.openai.com/v1"
 MOST_BYTES = 10 << 20  # of an answer read from a file; the wrong file may be a video
@@ -38,13 +44,19 @@ MOST_BYTES = 10 << 20  # of an answer read from a file; the wrong file may be a 
 
 def parse_args() -> argparse.Namespace:
     parser = options.make_parser(__doc__)
-    add = parser.add_argument_group("classes: what is to be described").add_mutually_exclusive_group()
-    add.add_argument("--classes", metavar="NAMES", help='as spoken, with commas: "metal bracket, glass vial"')
-    add.add_argument("--meta", type=Path, help="all classes of a meta.json, or of the folder that holds it")
+    group = parser.add_argument_group("subject: what is to be described")
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--classes", metavar="NAMES", help='as spoken, with commas: "metal bracket, glass vial"')
+    add("--meta", type=Path, help="all classes of a meta.json, or of the folder that holds it")
+    add("--ensemble", metavar="NAME", help="no class, but normal and abnormal sentences for all; their name")
+    add, usual = group.add_argument, "manufactured objects and materials of all kinds"
+    add("--about", default=usual, metavar="TEXT", help="what the sentences of an ensemble are about")
 
     add = parser.add_argument_group("file: where descriptions go").add_argument
     add("--out", type=Path, metavar="FILE", help="prompt file, made or added to; pass it on by --prompts")
-    add("--count", type=int, default=8, choices=range(5, 11), help="descriptions for each class")
+    bounds = "{} to {} descriptions of a class (default: {})", "{} to {} sentences of each kind (default: {})"
+    lists = zip(bounds, (ClassJob.counts, EnsembleJob.counts), strict=True)
+    add("--count", type=int, help="; ".join(text.format(*counts) for text, counts in lists))
     add(
         "--renew",
         action="store_true",
@@ -77,65 +89,61 @@ def main() -> None:
     args = parse_args()
     if not (args.model or "").isprintable():
         raise InputError(f"--model {wording.excerpt(args.model)} holds a character that no name has")
-    classes = targets.from_meta(args.meta) if args.meta else targets.from_names(args.classes or "")
-    wanted = choose(args, classes)
+    job = make_job(args)
+    say_settled(job, args.print_request)
     if args.print_request:
-        if wanted:
-            print(wording.request(list(wanted.values()), args.count))
+        if job.topics:
+            print(job.request())
         return
-    if not wanted:
+    if not job.topics:
         return
     entries.check_writable(args.out)
-    failed = take(args, wanted) if args.from_file else ask_all(args, wanted)
+    failed = take(args, job) if args.from_file else ask_all(args, job)
     if failed:
-        raise InputError(complain(args, wanted, failed))
-    print(f"wrote {args.out}; use it by --prompts {args.out}")
+        raise InputError(complain(args, job, failed))
+    print(f"wrote {args.out}" + ("" if args.ensemble else f"; use it by --prompts {args.out}"))
 
 
-def choose(args: argparse.Namespace, classes: dict[str, str]) -> dict[str, str]:
-    """Give the classes that are still to be described, key -> name; a name in the file is preferred.
+def make_job(args: argparse.Namespace) -> Job:
+    """Say what is still to be asked for.
 
     Raises:
-        InputError: there is no --out, it is no prompt file, or a name is too long for CLIP.
+        InputError: there is no --out, it is another file, or a flag is out of range.
     """
-    if not args.out:
-        if not args.print_request:
-            raise InputError("say where the descriptions go: --out prompts/mine.json")
-        return classes
-    content = entries.read(args.out)
-    wanted = {key: name for key, name in classes.items() if entries.is_open(content, key, args.renew)}
-    if settled := [key for key in classes if key not in wanted]:
-        how = "by hand" if args.renew else "already"
-        aside = sys.stderr if args.print_request else sys.stdout  # what is pasted holds the request alone
-        print(f"described {how} in {args.out}, left as they are: {', '.join(settled)}", file=aside)
-    named = {key: content["classes"].get(key, {}).get("name", name) for key, name in wanted.items()}
-    if long := [name for name in named.values() if not fits(name, "a dent")]:
-        raise InputError(
-            f"the class name {wording.excerpt(long[0])} leaves no room for a description in CLIP's context: "
-            "give a shorter one"
-        )
-    return named
+    is_ensemble = args.ensemble is not None
+    if not is_ensemble:
+        classes = targets.from_meta(args.meta) if args.meta else targets.from_names(args.classes or "")
+    fewest, most, usual = (EnsembleJob if is_ensemble else ClassJob).counts
+    count = usual if args.count is None else args.count
+    if not fewest <= count <= most:
+        raise InputError(f"--count {count}: wanted {fewest} to {most}, or leave it out for {usual}")
+    if not args.out and not args.print_request:
+        example = "prompts/ensembles/mine.json" if is_ensemble else "prompts/mine.json"
+        raise InputError(f"say where the descriptions go: --out {example}")
+    if is_ensemble:
+        return EnsembleJob(args.out, args.ensemble, args.about, count, args.renew)
+    return ClassJob(args.out, classes, count, args.renew)
 
 
-def ask_all(args: argparse.Namespace, wanted: dict[str, str]) -> list[str]:
-    """Ask the endpoint about one class after the other and write each at once; say what some lack.
+def ask_all(args: argparse.Namespace, job: Job) -> list[str]:
+    """Ask the endpoint for one list after the other and write each at once; say what some lack.
 
     Raises:
-        InputError: the endpoint failed; the classes before are written.
+        InputError: the endpoint failed; the lists before are written.
     """
     if not args.model:
         raise InputError("say which model to ask: --model NAME, as the endpoint calls it")
     endpoint = connect(args)
     failed = []
-    for key, name in wanted.items():
+    for key, topic in job.topics.items():
         try:
-            texts, talk = interview(endpoint.ask, name, args.count, args.attempts)
+            texts, talk = interview(endpoint.ask, topic, job.count, args.attempts)
         except Unusable as error:
             failed.append(str(error))
             continue
         except InputError as error:
-            raise InputError(f"{error}{progress(args, wanted, key)}") from error
-        keep(args, key, name, texts, Record(args.model, f"at {endpoint.address.host}", today(), tuple(talk)))
+            raise InputError(f"{error}{progress(job, key)}") from error
+        keep(job, key, texts, Record(args.model, f"at {endpoint.address.host}", today(), tuple(talk)))
     return failed
 
 
@@ -151,32 +159,31 @@ def connect(args: argparse.Namespace) -> Endpoint:
     return Endpoint(place, args.model, key, Patience(args.timeout, args.retries, args.wait))
 
 
-def progress(args: argparse.Namespace, wanted: dict[str, str], key: str) -> str:
+def progress(job: Job, key: str) -> str:
     """Say how far the command came, if it came anywhere."""
-    position = list(wanted).index(key)
+    position = list(job.topics).index(key)
     if not position:
         return ""
-    return f" ({position} of {len(wanted)} classes were asked before; the same command goes on in {args.out})"
+    done = f"{position} of {len(job.topics)} {job.nouns[0]} were asked before"
+    return f" ({done}; the same command goes on in {job.path})"
 
 
-def take(args: argparse.Namespace, wanted: dict[str, str]) -> list[str]:
-    """Read the answer of a chat window to what --print-request prints; say what some classes lack.
+def take(args: argparse.Namespace, job: Job) -> list[str]:
+    """Read the answer of a chat window to what --print-request prints; say what some lists lack.
 
     Raises:
         InputError: the file cannot be read.
     """
-    names = list(wanted.values())
     answer = read_answer(args.from_file)
-    talk = ((wording.request(names, args.count), answer),)
-    record = Record(args.model or "unnamed", "in a chat window", today(), talk)
-    lists, failed = read_lists(answer, names), []
-    for key, name in wanted.items():
-        texts, faults = review(lists.get(name, ()), name)
-        if len(texts) < args.count:
-            faults = faults or [why_too_few(lists.get(name), answer)]
-            failed.append(lacking(name, len(texts), args.count, faults))
+    record = Record(args.model or "unnamed", "in a chat window", today(), ((job.request(), answer),))
+    lists, failed = read_lists(answer, [topic.name for topic in job.topics.values()]), []
+    for key, topic in job.topics.items():
+        texts, faults = topic.review(lists.get(topic.name, ()))
+        if len(texts) < job.count:
+            faults = faults or [why_too_few(lists.get(topic.name), answer)]
+            failed.append(lacking(topic, len(texts), job.count, faults))
         else:
-            keep(args, key, name, texts[: args.count], record)
+            keep(job, key, texts[: job.count], record)
     return failed
 
 
@@ -195,21 +202,22 @@ def today() -> str:
     return datetime.date.today().isoformat()
 
 
-def keep(args: argparse.Namespace, key: str, name: str, texts: list[str], record: Record) -> None:
-    """Write one class and say so."""
-    if entries.put(args.out, key, name, texts, record, args.renew):
-        print(f"{key}: {len(texts)} descriptions", flush=True)
+def keep(job: Job, key: str, texts: list[str], record: Record) -> None:
+    """Write one list and say so."""
+    if job.put(key, texts, record):
+        print(f"{key}: {len(texts)} {job.topics[key].texts}", flush=True)
     else:
-        print(f"{key}: described by somebody else meanwhile, left as it is", flush=True)
+        print(f"{key}: {job.nouns[1]} by somebody else meanwhile, left as it is", flush=True)
 
 
-def complain(args: argparse.Namespace, wanted: dict[str, str], failed: list[str]) -> str:
-    """Say in one line which classes are not described, why, and what to do."""
+def complain(args: argparse.Namespace, job: Job, failed: list[str]) -> str:
+    """Say in one line which lists are not written, why, and what to do."""
     shown = " | ".join(failed[:3]) + (f" | and {len(failed) - 3} more" if len(failed) > 3 else "")
     todo = "try another --model, or write them by hand as prompts/README.md shows"
     if args.from_file:
         todo = f"mend {args.from_file}, or paste what --print-request prints now"
-    return f"{len(failed)} of {len(wanted)} classes are not described: {shown}; {todo}"
+    what, done = job.nouns
+    return f"{len(failed)} of {len(job.topics)} {what} are not {done}: {shown}; {todo}"
 
 
 if __name__ == "__main__":

@@ -54,10 +54,7 @@ def read(path: Path) -> dict:
     if not os.path.exists(path):  # unlike Path.exists never fails, as for a name that is too long
         return {"dataset": path.stem, "sources": {}, "classes": {}}
     PromptBook([path])  # checks the classes
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_refuse_twins)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}: mend it, or name another file by --out") from error
+    content = load(path)
     if not isinstance(content.setdefault("sources", {}), dict):
         raise InputError(f"{path} is no prompt file: sources must be an object, as prompts/README.md shows")
     entries = content["classes"].values()
@@ -65,6 +62,18 @@ def read(path: Path) -> dict:
     if wrong := [source for source in sources if not isinstance(source, str)]:
         raise InputError(f"{path} is no prompt file: a description's source is {wrong[0]!r}, wanted a text")
     return content
+
+
+def load(path: Path) -> object:
+    """Read the JSON of a file that is to be added to.
+
+    Raises:
+        InputError: it cannot be read, or says one thing twice.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_refuse_twins)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: {error}: mend it, or name another file by --out") from error
 
 
 def _refuse_twins(pairs: list[tuple[str, object]]) -> dict:
@@ -86,8 +95,13 @@ def is_own(content: Mapping, key: str) -> bool:
     descriptions = content["classes"][key]["descriptions"]
     names = {description.get("source") for description in descriptions}
     source = content["sources"].get(names.pop()) if len(names) == 1 else None
+    return is_as_written(source, [d["text"] for d in descriptions])
+
+
+def is_as_written(source: object, texts: Sequence[str]) -> bool:
+    """Whether a source says that describe.py wrote these very texts."""
     match = OWN.match(source) if isinstance(source, str) else None
-    return bool(match) and match[1] == sha256_of_texts([d["text"] for d in descriptions])
+    return bool(match) and match[1] == sha256_of_texts(texts)
 
 
 def check_writable(path: Path) -> None:
@@ -110,7 +124,7 @@ def put(path: Path, key: str, name: str, texts: Sequence[str], record: Record, r
     content["classes"][key] = old | {"name": old.get("name", name), "descriptions": []}
     for unused in {d.get("source") for d in old.get("descriptions", [])} - _used(content):
         sources.pop(unused, None)
-    source = _free_name(f"{key} {record.date} {record.model}", sources)
+    source = free_name(f"{key} {record.date} {record.model}", sources)
     sources[source] = record.source(texts)
     content["classes"][key]["descriptions"] = [{"text": text, "source": source} for text in texts]
     write_text(path, to_text(content))
@@ -121,7 +135,7 @@ def _used(content: Mapping) -> set[str]:
     return {d.get("source") for entry in content["classes"].values() for d in entry["descriptions"]}
 
 
-def _free_name(name: str, taken: Mapping) -> str:
+def free_name(name: str, taken: Mapping) -> str:
     """Give `name`, with a number if there is such a source already, as in a file copied together by hand."""
     numbered = (f"{name} ({number})" for number in range(2, len(taken) + 3))
     return name if name not in taken else next(n for n in numbered if n not in taken)

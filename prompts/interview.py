@@ -1,58 +1,59 @@
-"""How long is a model asked about one class, and what is it told when its answer cannot be used?"""
+"""How long is a model asked for one list, and what is it told when its answer cannot be used?"""
 
 from collections.abc import Callable, Sequence
 
 import wording
 from ask import Answer
-from review import read_lists, review
+from review import read_lists
+from topics import Topic
 
 LONGEST_QUOTE = 4000  # characters of an answer sent back; one that ran on would fill the model's context
 
 
 class Unusable(Exception):
-    """The model answers, but not with enough usable descriptions; the message is one line."""
+    """The model answers, but with too few usable texts; the message is one line."""
 
 
 def interview(
-    ask: Callable[[list[dict]], Answer], name: str, count: int, attempts: int
+    ask: Callable[[list[dict]], Answer], topic: Topic, count: int, attempts: int
 ) -> tuple[list[str], list[tuple[str, str]]]:
-    """Give `count` usable descriptions of a class, and what was said: pairs of request and answer.
+    """Give `count` usable texts of a topic, and what was said: pairs of request and answer.
 
-    Usable descriptions are kept from one answer to the next, so that only the rest is asked for again.
+    Usable texts are kept from one answer to the next, so that only the rest is asked for again.
 
     Raises:
         Unusable: after `attempts` answers there are still too few.
     """
-    said = first = wording.request([name], count)
+    said = first = topic.request(count)
     messages = [_message("user", first)]
     kept, talk, faults = [], [], []
     for _ in range(attempts):
         answer = ask(messages)
         talk.append((said, answer.text))
-        found = read_lists(answer.text, [name]).get(name)
-        usable, faults = review(found or (), name, kept)
+        found = read_lists(answer.text, [topic.name]).get(topic.name)
+        usable, faults = topic.review(found or (), kept)
         kept += usable
         if len(kept) >= count:
             return kept[:count], talk
         faults = faults or [answer.trouble or why_too_few(found, answer.text)]
         said, messages = first, messages[:1]
         if answer.text.strip():  # some servers take no empty message of the model's
-            said = wording.repair(name, kept, faults, count - len(kept))
+            said = topic.repair(kept, faults, count - len(kept))
             quoted = answer.text[:LONGEST_QUOTE]
             messages = [messages[0], _message("assistant", quoted), _message("user", said)]
-    raise Unusable(lacking(name, len(kept), count, faults))
+    raise Unusable(lacking(topic, len(kept), count, faults))
 
 
 def why_too_few(found: Sequence | None, answer: str) -> str:
-    """Say what is wrong with an answer none of whose descriptions is at fault."""
+    """Say what is wrong with an answer none of whose texts is at fault."""
     if found is None:
         return f"there is no JSON with its list in {wording.excerpt(answer)}"
     return f"its list has only {len(found)}"
 
 
-def lacking(name: str, usable: int, count: int, faults: Sequence[str]) -> str:
+def lacking(topic: Topic, usable: int, count: int, faults: Sequence[str]) -> str:
     shown = "; ".join(faults[:2]) + (f"; and {len(faults) - 2} more" if len(faults) > 2 else "")
-    return f"{name}: {usable} of {count} descriptions usable ({shown})"
+    return f"{topic.name}: {usable} of {count} {topic.texts} usable ({shown})"
 
 
 def _message(role: str, text: str) -> dict:

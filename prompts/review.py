@@ -1,24 +1,29 @@
 """What of a model's answer can be used? Lists are found in it, tidied, and held against the rules.
 
 The rules are those of prompts/README.md: visible, short enough for CLIP and for a detector's caption, plain
-words, the class not repeated, none twice. Whether a description is true of the object nobody checks here.
+words, the class not repeated, none twice; sentences may be longer, and name no class at all. Whether a
+description is true of the object nobody checks here.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import open_clip
 
 from filo.clip.text import PLACEHOLDER
 from filo.methods.filo_config import FiLoConfig
-from filo.prompts import PromptBook, fill_texts, spoken
+from filo.prompts import FOLDER, PromptBook, fill_texts, spoken
 from wording import excerpt
 
 CONTEXT = 77  # tokens that CLIP reads
 FEWEST_WORDS, MOST_WORDS = 2, 12  # one word has no place for where; long ones dilute the detector's caption
+MOST_WORDS_OF_A_SENTENCE = 20
 PLAIN = re.compile("[a-z0-9]+([ '-][a-z0-9]+)*")
+PLAIN_SENTENCE = re.compile("[a-z0-9]+((, |[ '-])[a-z0-9]+)*")
+AROUND = "a photo of a {}."  # what is put around every sentence before CLIP reads it
+LEADING = re.compile("^(an? (photo|picture|photograph|image) of )?(an?|the) ")
 LIST_MARK = re.compile(r"^\s*([-*\u2022]|\d+[.)])\s+")
 TYPOGRAPHIC = str.maketrans({"\u2018": "'", "\u2019": "'", "\u2010": "-", "\u2011": "-"})
 # what no photograph shows; words that can also be visible, such as cold in "a cold joint", are left out
@@ -71,10 +76,24 @@ def review(found: Sequence[object], name: str, known: Sequence[str] = ()) -> tup
 
     `known` are descriptions that the class has already.
     """
+    return _part(found, known, tidy, lambda text, others: _fault(text, name, others))
+
+
+def review_sentences(found: Sequence[object], known: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+    """Part sentences that hold for every class in the same way."""
+    return _part(found, known, lambda text: LEADING.sub("", tidy(text)), _sentence_fault)
+
+
+def _part(
+    found: Sequence[object],
+    known: Sequence[str],
+    tidied: Callable[[str], str],
+    fault_of: Callable[[str, list[str]], str],
+) -> tuple[list[str], list[str]]:
     kept, faults = [], []
     for each in found:
-        text = tidy(each) if isinstance(each, str) else ""
-        if fault := _fault(text, name, [*known, *kept]):
+        text = tidied(each) if isinstance(each, str) else ""
+        if fault := fault_of(text, [*known, *kept]):
             faults.append(f"{excerpt(str(each))} {fault}")
         else:
             kept.append(text)
@@ -91,10 +110,8 @@ def _fault(text: str, name: str, others: Sequence[str]) -> str:
     """Say what is wrong with a tidied description; nothing if it can be used."""
     if not PLAIN.fullmatch(text):
         return "is not plain English words without punctuation"
-    if not FEWEST_WORDS <= (length := len(text.split())) <= MOST_WORDS:
-        return f"has {length} words instead of {FEWEST_WORDS} to {MOST_WORDS}"
-    if unseen := NOT_VISIBLE.search(text):
-        return f"is nothing visible ({unseen[0]})"
+    if fault := _fault_of_words(text, MOST_WORDS):
+        return fault
     if repeats(text, name):
         return f"repeats the name {name}"
     if _core(text) in {_core(other) for other in others}:
@@ -102,6 +119,35 @@ def _fault(text: str, name: str, others: Sequence[str]) -> str:
     if not fits(name, text):
         return f"is longer than CLIP's context of {CONTEXT} tokens allows"
     return ""
+
+
+def _sentence_fault(text: str, others: Sequence[str]) -> str:
+    """Say what is wrong with a tidied sentence; nothing if it can be used."""
+    if not PLAIN_SENTENCE.fullmatch(text):
+        return "is not plain English words with no punctuation but commas"
+    if fault := _fault_of_words(text, MOST_WORDS_OF_A_SENTENCE):
+        return fault
+    if named := [name for name in _class_names() if repeats(text, name)]:
+        return f"names a class ({named[0]}), and is to hold for all"
+    if text in others:
+        return "is there twice"
+    if open_clip.tokenize(AROUND.replace("{}", text), context_length=CONTEXT + 1)[:, CONTEXT].any():
+        return f"is longer than CLIP's context of {CONTEXT} tokens allows"
+    return ""
+
+
+def _fault_of_words(text: str, most: int) -> str:
+    if not FEWEST_WORDS <= (length := len(text.split())) <= most:
+        return f"has {length} words instead of {FEWEST_WORDS} to {most}"
+    unseen = NOT_VISIBLE.search(text)
+    return f"is nothing visible ({unseen[0]})" if unseen else ""
+
+
+@cache
+def _class_names() -> tuple[str, ...]:
+    """How the classes of all files of prompts/ are spoken."""
+    books = [PromptBook([path]) for path in sorted(FOLDER.glob("*.json")) if path.stem != "templates"]
+    return tuple(dict.fromkeys(prompt.name for book in books for prompt in book.classes.values()))
 
 
 def repeats(text: str, name: str) -> bool:
