@@ -14,7 +14,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from filo import options
-from filo.compare import RESULTS, percent, read_results, split_name
+from filo.compare import RESULTS, percent, read_results
 from filo.errors import InputError, exit_clearly, printable
 from filo.files import write_text
 from filo.metrics import Metrics, mean_metrics
@@ -103,7 +103,7 @@ def read_lines(runs: Iterable[str]) -> list[Line]:
 
 
 def _read(run: str) -> Line:
-    given, folder = split_name(run)
+    given, folder = options.split_name(run)
     said = read_results(folder)
     try:
         dataset, classes = said["arguments"]["dataset"], tuple(said["classes"])
@@ -150,13 +150,15 @@ def in_order(lines: Iterable[Line]) -> list[Line]:
 
 
 def format_lines(lines: Sequence[Line]) -> str:
-    """Give the table: each metric in percent with the published figure, and the means of every group."""
+    """Give the table: each metric in percent with the published figure, and of several datasets the means of
+    every group, and of all where there are two.
+    """
     groups = {"industrial": [line for line in lines if line.dataset not in MEDICAL]}
     groups["medical"] = [line for line in lines if line.dataset in MEDICAL]
     rows = []
     for group, own in groups.items():
         rows += [(line.label, line.name, line.ours, line.beside) for line in own]
-        rows += _means(group, own)
+        rows += _means(group, own) if len({line.dataset for line in lines}) > 1 else []
     rows += _means("", lines) if all(groups.values()) else []
     cells = [[*row[:2], *(_cell(each, m) for m in SHOWN for each in row[2:])] for row in rows]
     heads = ["set", "run", *(head for metric in SHOWN for head in (metric, "published"))]

@@ -400,7 +400,7 @@ def test_results(tmp_path, content):
     (tmp_path / "results.json").write_bytes(content)
     lines = answer_or_line(lambda: read_lines([str(tmp_path)]), tmp_path / "results.json")
     assert lines is None or all(note.isprintable() for note in [*footnotes(lines), lines[0].dataset])
-    assert lines is None or format_lines(lines).count("\n") == 3  # of one set: head, rule, set, mean
+    assert lines is None or format_lines(lines).count("\n") == 2  # head, rule, the set
 
 
 # ---- command lines

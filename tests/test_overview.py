@@ -93,7 +93,7 @@ def test_a_published_mean_is_over_the_very_sets_that_ours_is_over(make):
 def test_of_some_classes_the_published_mean_is_over_these_and_that_is_said(make):
     lines = read_lines([make("mvtec", classes=["bottle", "cable"], trained="visa")])
     row = rows(lines)[0]
-    assert row["set"] == "mvtec (2 of 15 classes)"
+    assert row["set"] == "mvtec (2 of 15 classes)" and len(rows(lines)) == 1  # its mean would be the same
     assert row["auroc_sp published"] == f"{(89.3 + 69.8) / 2:.1f}"
     assert any("over the tested ones alone" in note for note in footnotes(lines))
 
@@ -123,7 +123,7 @@ def test_runs_of_one_method_are_told_apart_by_their_names(make):
     first, second = make("mvtec"), make("mvtec", folder="again")
     assert "tell them apart as NAME=FOLDER" in complaint(lambda: read_lines([first, second]))
     table = rows(read_lines([first, f"seed 1={second}"]))
-    assert [row["run"] for row in table] == ["AnomalyCLIP", "seed 1"] * 2
+    assert [row["run"] for row in table] == ["AnomalyCLIP", "seed 1"]
     assert "test_on_mvtec is the second run of seed 1" in complaint(
         lambda: read_lines([f"seed 1={second}", f"seed 1={first}"])
     )
