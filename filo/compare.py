@@ -30,16 +30,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    table = compare([split_name(run) for run in args.runs])
+    table = compare([options.split_name(run) for run in args.runs])
     print(table)
     if args.out:
         write_text(args.out, table + "\n")
-
-
-def split_name(run: str) -> tuple[str, Path]:
-    """Split `[NAME=]FOLDER` at the first equals sign; without one the folder is the name."""
-    name, equals, folder = run.partition("=")
-    return (name, Path(folder)) if equals else (run, Path(run))
 
 
 def compare(runs: list[tuple[str, Path]]) -> str:

@@ -150,6 +150,12 @@ def add_resume_options(add: Callable) -> None:
     )
 
 
+def split_name(run: str) -> tuple[str, Path]:
+    """Split `[NAME=]FOLDER` at the first equals sign; without one the folder is the name."""
+    name, equals, folder = run.partition("=")
+    return (name, Path(folder)) if equals else (run, Path(run))
+
+
 def set_speed(args: argparse.Namespace, clip, device: torch.device) -> None:
     """Apply `add_speed_options` to a CLIP.
 

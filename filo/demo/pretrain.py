@@ -108,6 +108,8 @@ def main() -> None:
 
 def make_optimizers(model: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     """Give Muon for the matrices of the blocks, which learns from fewer pictures, and AdamW for all else."""
+    if not hasattr(torch.optim, "Muon"):
+        raise InputError(f"pretraining needs PyTorch 2.9 or newer, this is {torch.__version__}")
     blocks = {name: p for name, p in model.named_parameters() if p.ndim == 2 and ".resblocks." in name}
     rest = [p for name, p in model.named_parameters() if name not in blocks]
     muon = torch.optim.Muon(

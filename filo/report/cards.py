@@ -23,11 +23,14 @@ def card(record: Record, cut: Cut, album: Album, span: tuple[float, float]) -> M
         tag("span", verdict, class_=f"verdict {look}") if verdict else None,
         class_="head",
     )
+    others = [(each.name, each.record_of(record)) for each in album.others]
+    said = " · ".join(f"{name} {number(own.score)}" for name, own in others if own)
+    beside = tag("p", said, class_="beside") if said else None
     place = "" if verdict == "normal" else record.position
     more = [spoken(record.kind) if record.label else "", place]
     words = "".join(f" · {word}" for word in more if word)
     where = tag("p", tag("span", _breakable(record.image), class_="name"), words, class_="about")
-    caption = tag("figcaption", head, where, kinds_list(record, KINDS, span))
+    caption = tag("figcaption", head, beside, where, kinds_list(record, KINDS, span))
     return tag("figure", picture, caption, class_="card", data_verdict=look)
 
 

@@ -17,7 +17,7 @@ def legend(run: Run, scale: Scale, album: Album) -> Markup:
         return tag("section", tag("h2", "Pictures"), tag("p", none), class_="legend")
     ends = [tag("span", f"{value:.3g}") for value in (scale.low, (scale.low + scale.high) / 2, scale.high)]
     bar = tag("div", colour_bar(_colours()), tag("div", ends, class_="ends"), class_="scale")
-    words = tag("p", " ".join([*_about_pictures(scale), *_about_marks(run, album)]))
+    words = tag("p", " ".join([*_about_pictures(scale), *_about_others(album), *_about_marks(run, album)]))
     return tag("section", tag("h2", "How to read the pictures"), bar, words, class_="legend")
 
 
@@ -26,6 +26,14 @@ def _about_pictures(scale: Scale) -> list[str]:
         "Each picture is the image, and the image again under its anomaly map: the more anomalous a place,",
         "the stronger and brighter its colour. One scale holds for all pictures, from",
         f"{scale.low:.3g} to {scale.high:.3g}: {scale.origin}.",
+    ]
+
+
+def _about_others(album: Album) -> list[str]:
+    return [
+        f"The next map is that of {other.name}, from {other.scale.low:.3g} to {other.scale.high:.3g}; its "
+        "score stands below ours, and scores of different methods cannot be compared."
+        for other in album.others
     ]
 
 

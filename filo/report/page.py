@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,6 +11,7 @@ from filo.files import write_text
 from filo.markup import Markup, join, tag
 from filo.plots import Scale
 from filo.records import Record
+from filo.report.beside import Beside, comparison, read_beside
 from filo.report.cards import filter_form
 from filo.report.classes import class_section
 from filo.report.cut import Cut, find_cut, groups
@@ -28,27 +29,28 @@ PAGE = "report.html"
 HERE = Path(__file__).parent
 
 
-def write_report(run: Path, scale: Scale | None = None) -> Path:
+def write_report(run: Path, scale: Scale | None = None, beside: Sequence[tuple[str, Path]] = ()) -> Path:
     """Write RUN/report.html from the files of the run and give its path.
 
-    `scale` is of all pictures; without one it is the run's own, or made of all its maps.
+    `scale` is of all pictures; without one it is the run's own, or made of all its maps. `beside` are names
+    and folders of other tests of the same images, which are shown beside it, in scales of their own.
 
     Raises:
-        InputError: the folder holds no run, a file in it is damaged, or the page cannot be written.
+        InputError: a folder holds no run, a file in it is damaged, or the page cannot be written.
     """
     found = read_run(run)
-    content = _content(found, scale or choose_scale(found))
+    content = _content(found, scale or choose_scale(found), read_beside(found, beside))
     write_text(run / PAGE, f"<!DOCTYPE html>\n{_document(found, content)}\n")
     return run / PAGE
 
 
-def _content(run: Run, scale: Scale) -> Markup:
+def _content(run: Run, scale: Scale, others: Sequence[Beside]) -> Markup:
     cuts = {name: find_cut(run, name, tally) for name, tally in run.classes.items()}
     anchors = {name: anchor(name, number) for number, name in enumerate(run.classes, start=1)}
     published = None
     if run.is_test:
         published = find_published(run.method, run.dataset, run.about["classes"])
-    album, span = Album(run, scale, _pictured(run, cuts)), cosine_span(run.classes.values())
+    album, span = Album(run, scale, _pictured(run, cuts), others), cosine_span(run.classes.values())
     sections = [
         class_section(run, name, anchors[name], cuts[name], album, span)
         for name in tqdm(run.classes, desc="report", unit="class", disable=None)
@@ -58,7 +60,14 @@ def _content(run: Run, scale: Scale) -> Markup:
     controls = None if run.is_test else filter_form(decides)
     return join(
         header(run, cuts, published),
-        tag("main", _results(run, cuts, anchors, published), legend(run, scale, album), controls, sections),
+        tag(
+            "main",
+            _results(run, cuts, anchors, published),
+            comparison(run, others),
+            legend(run, scale, album),
+            controls,
+            sections,
+        ),
         provenance(run, scale),
     )
 

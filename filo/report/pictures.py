@@ -1,4 +1,4 @@
-"""How a run's small pictures get into a page: image and overlay side by side, so small that all fit."""
+"""How a run's small pictures get into a page: image and overlays side by side, so small that all fit."""
 
 import base64
 import io
@@ -10,6 +10,7 @@ from PIL import Image
 from filo.markup import Markup, tag
 from filo.plots import Scale, overlay
 from filo.records import Record, Small, fit, read_small
+from filo.report.beside import Beside
 from filo.report.run import Run
 
 BUDGET = 22_000_000  # characters of all pictures of a page together
@@ -21,11 +22,14 @@ GAP = 4
 class Album:
     """Turns records into pictures of one size for the whole page, as large as the budget allows.
 
-    Where not even the smallest fit, the images with the highest scores of `records` have one.
+    Where not even the smallest fit, the images with the highest scores of `records` have one. `others` have
+    their overlays beside the run's own.
     """
 
-    def __init__(self, run: Run, scale: Scale, records: Sequence[Record]) -> None:
-        self.run, self.scale = run, scale
+    def __init__(
+        self, run: Run, scale: Scale, records: Sequence[Record], others: Sequence[Beside] = ()
+    ) -> None:
+        self.run, self.scale, self.others = run, scale, others
         self.rung, self.mean = self._choose_rung(records)
         most = int(BUDGET / self.mean) if self.mean else 0
         ranked = sorted(records, key=lambda record: -record.score)[:most]
@@ -42,7 +46,7 @@ class Album:
         small = read_small(self.run.folder, record) if record.index in self.wanted else None
         if small is None:
             return None
-        data, size = _encode(_pair(record, small, self.scale, self.rung[0]), self.rung[1])
+        data, size = _encode(self._draw(record, small, self.rung[0]), self.rung[1])
         if len(data) > self.left:
             return None
         self.left -= len(data)
@@ -57,25 +61,39 @@ class Album:
         probes = [(r, small) for r in records[::step] if (small := read_small(self.run.folder, r))]
         mean = 0.0
         for rung in RUNGS:
-            lengths = [len(_encode(_pair(r, small, self.scale, rung[0]), rung[1])[0]) for r, small in probes]
+            lengths = [len(_encode(self._draw(r, small, rung[0]), rung[1])[0]) for r, small in probes]
             mean = float(np.mean(lengths)) * 1.05 if lengths else 0.0
             if mean * len(records) <= BUDGET:
                 break
         return rung, mean
 
+    def _draw(self, record: Record, small: Small, side: int) -> Image.Image:
+        """The image, its overlay, and those of the others; one that has no map of it leaves a gap."""
+        image = small.image.resize(fit(small.image.size, side), Image.Resampling.LANCZOS)
+        overlays = [_overlay(image, record, small, self.scale)]
+        for other in self.others:
+            own = other.record_of(record)
+            theirs = own and read_small(other.run.folder, own)
+            overlays.append(theirs and _overlay(image, own, theirs, other.scale))
+        return _strip(image, overlays)
 
-def _pair(record: Record, small: Small, scale: Scale, side: int) -> Image.Image:
-    """Put the image beside its overlay, or above it where it is wide."""
-    size = fit(small.image.size, side)
-    image = small.image.resize(size, Image.Resampling.LANCZOS)
-    factor = size[0] / max(1, record.size[0])
+
+def _overlay(image: Image.Image, record: Record, small: Small, scale: Scale) -> Image.Image:
+    factor = image.width / max(1, record.size[0])
     boxes = [{"corners": [factor * corner for corner in box["corners"]]} for box in record.boxes]
-    over = overlay(image, small.anomaly_map, scale, small.mask, boxes)
-    wide = size[0] > 1.6 * size[1]
-    whole = (size[0], 2 * size[1] + GAP) if wide else (2 * size[0] + GAP, size[1])
-    canvas = Image.new("RGBA", whole)  # what lies between the two is transparent, on a dark page as well
-    canvas.paste(image)
-    canvas.paste(over, (0, size[1] + GAP) if wide else (size[0] + GAP, 0))
+    return overlay(image, small.anomaly_map, scale, small.mask, boxes)
+
+
+def _strip(image: Image.Image, overlays: Sequence[Image.Image | None]) -> Image.Image:
+    """Put the image beside its overlays, or above them where it is wide."""
+    (width, height), count = image.size, 1 + len(overlays)
+    is_wide = width > 1.6 * height
+    step = (0, height + GAP) if is_wide else (width + GAP, 0)
+    whole = (width + (count - 1) * step[0], height + (count - 1) * step[1])
+    canvas = Image.new("RGBA", whole)  # what lies between them is transparent, on a dark page as well
+    for number, picture in enumerate([image, *overlays]):
+        if picture is not None:
+            canvas.paste(picture, (number * step[0], number * step[1]))
     return canvas
 
 
