@@ -214,6 +214,8 @@ def complain(args: argparse.Namespace, job: Job, failed: list[str]) -> str:
     """Say in one line which lists are not written, why, and what to do."""
     shown = " | ".join(failed[:3]) + (f" | and {len(failed) - 3} more" if len(failed) > 3 else "")
     todo = "try another --model, or write them by hand as prompts/README.md shows"
+    if args.ensemble is not None:
+        todo = "try another --model, more --attempts or a lower --count"
     if args.from_file:
         todo = f"mend {args.from_file}, or paste what --print-request prints now"
     what, done = job.nouns

@@ -7,6 +7,7 @@ from ask import Answer
 from review import read_lists
 from topics import Topic
 
+MOST_FAULTS = 20  # told to the model; a list of ninety may have as many, mostly of one kind
 LONGEST_QUOTE = 4000  # characters of an answer sent back; one that ran on would fill the model's context
 
 
@@ -38,7 +39,7 @@ def interview(
         faults = faults or [answer.trouble or why_too_few(found, answer.text)]
         said, messages = first, messages[:1]
         if answer.text.strip():  # some servers take no empty message of the model's
-            said = topic.repair(kept, faults, count - len(kept))
+            said = topic.repair(kept, faults[:MOST_FAULTS], count - len(kept))
             quoted = answer.text[:LONGEST_QUOTE]
             messages = [messages[0], _message("assistant", quoted), _message("user", said)]
     raise Unusable(lacking(topic, len(kept), count, faults))

@@ -14,9 +14,11 @@ import pytest
 import address
 import ask
 import describe
+import ensemble_file
 import entries
 import review
 import targets
+from filo.ensembles import read_texts
 from filo.errors import InputError
 from filo.prompts import PromptBook
 from import_official import to_text
@@ -45,11 +47,11 @@ def out(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capfd, out):
-    """Run the command for the metal bracket with short pauses; flags given here come on top."""
+    """Run the command, for the metal bracket if nothing is named, with short pauses; flags come on top."""
 
     def run(server=None, **flags):
         usual = {"out": out, "wait": 0.01}
-        if "meta" not in flags:
+        if not {"meta", "ensemble"} & set(flags):
             usual["classes"] = "metal bracket"
         if server is not None:
             usual |= {"base_url": server.url, "model": "tiny-llm"}
@@ -608,3 +610,217 @@ def test_an_answer_that_is_far_too_large_is_not_read(fail, tmp_path):
     with (tmp_path / "film.mp4").open("wb") as file:
         file.truncate(describe.MOST_BYTES + 1)
     assert "too large for an answer" in fail(from_file=tmp_path / "film.mp4")
+
+
+# ---- ensembles
+
+GOOD = [f"{part} without a flaw" for part in PARTS] + [
+    "clean part",
+    "even finish, dry and bright",
+    "new part",
+]
+BAD = [f"{part} with a crack" for part in PARTS] + ["dirty part", "worn finish", "part in pieces"]
+
+
+def sentences(path: Path, kind: str) -> list[str]:
+    return load(path)[kind]["prompts"]
+
+
+def test_an_ensemble_is_asked_for_kind_by_kind_and_becomes_a_sound_file(run, out):
+    with ChatServer(says({"normal": GOOD}), says({"abnormal": BAD})) as server:
+        status, stdout, err = run(server, ensemble="castings", about="castings and forgings", count=10)
+    assert (status, err) == (0, "") and "abnormal: 10 sentences" in stdout and f"wrote {out}" in stdout
+    assert read_texts([out], "object") == (tuple(GOOD), tuple(BAD))
+    assert load(out)["ensemble"] == "castings"
+    normal, abnormal = server.asked
+    assert "These are about castings and forgings. Give 10 sentences" in normal
+    assert "- normal: " in normal and "- abnormal: " not in normal and '"normal": [..., ...]' in normal
+    assert "- abnormal: " in abnormal and "- normal: " not in abnormal
+
+
+def test_the_source_of_a_list_tells_model_date_host_and_request(run, out):
+    with ChatServer(says({"normal": GOOD}), says({"abnormal": BAD})) as server:
+        run(server, ensemble="castings", count=10)
+    sources = load(out)["sources"]
+    for kind, said in zip(("normal", "abnormal"), server.asked, strict=True):
+        source = sources[load(out)[kind]["source"]]
+        assert "Model: tiny-llm, at 127.0.0.1." in source and source.endswith(f"The first request: {said}")
+    assert len(sources) == 2 and all(re.match(r"\w+ \d{4}-\d{2}-\d{2} tiny-llm$", name) for name in sources)
+    assert KEY not in out.read_text(encoding="utf-8")
+
+
+def test_a_sentence_is_tidied_and_one_against_the_rules_is_asked_for_again(run, out):
+    first = ["A photo of a Clean Part.", "an even finish, dry and bright", "a stale smell", *GOOD[:7]]
+    with ChatServer(
+        says({"normal": first}), says({"normal": GOOD[9:]}), says({"abnormal": ["clean part", *BAD]})
+    ) as server:
+        assert run(server, ensemble="castings", count=10)[0] == 0
+    assert sentences(out, "normal") == [*GOOD[7:9], *GOOD[:7], "new part"]
+    assert "'a stale smell' is nothing visible" in server.asked[1] and "Give 1 further" in server.asked[1]
+    assert sentences(out, "abnormal") == BAD  # what is normal cannot be abnormal as well
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("bottle with a chip", "names a class (bottle), and is to hold for all"),
+        ("row of metal nuts", "names a class (metal nut)"),
+        ("part with a strange odour", "nothing visible (odour)"),
+        ("part; bent", "not plain English words with no punctuation but commas"),
+        ("part {classname}", "not plain"),
+        ("part ,bent", "not plain"),
+        ("part", "has 1 words instead of 2 to 20"),
+        ("part " * 21, "has 21 words"),
+        ("known flaw", "is there twice"),
+        ("x9z8q7 " * 19, "longer than CLIP's context"),
+        (None, "not plain"),
+    ],
+)
+def test_a_sentence_against_the_rules_is_refused(text, fault):
+    kept, (said,) = review.review_sentences([text], ["known flaw"])
+    assert kept == [] and fault in said and "\n" not in said
+
+
+def test_a_sentence_may_hold_what_a_description_may_not():
+    text = "surface with a long bright scratch, seen from the side under a low and very strong light"
+    assert review.review_sentences([text]) == ([text], [])
+    assert review.review([text], "bolt")[0] == []
+
+
+def test_the_limit_of_a_sentence_is_exactly_clips_context():
+    encode, seen = open_clip.get_tokenizer("ViT-B-32").encode, set()
+    for letters in range(2, 5):
+        for words in range(1, 11):
+            text = " ".join(["q9" * letters] * 10 + ["dent"] * words)
+            needed = len(encode(f"a photo of a {text}.")) + 2
+            assert bool(review.review_sentences([text])[0]) == (needed <= 77)
+            seen.add(needed)
+    assert {77, 78} <= seen
+
+
+def test_the_list_that_was_written_before_a_failure_is_kept_and_the_same_command_goes_on(run, fail, out):
+    flags = {"ensemble": "castings", "count": 10}
+    with ChatServer(says({"normal": GOOD}), fails(401, "expired")) as server:
+        assert "1 of 2 lists were asked before; the same command goes on" in fail(server, **flags)
+    assert sentences(out, "normal") == GOOD and sentences(out, "abnormal") == []
+    with ChatServer(says({"abnormal": [GOOD[0], *BAD]})) as server:
+        assert run(server, **flags)[0] == 0
+    assert (
+        len(server.requests) == 1 and sentences(out, "normal") == GOOD and sentences(out, "abnormal") == BAD
+    )
+    status, stdout, _ = run(**flags)  # nothing is left, so nobody is asked
+    assert status == 0 and "written already" in stdout and "left as they are: normal, abnormal" in stdout
+
+
+def test_a_list_that_stays_too_short_is_named_and_the_other_is_written(fail, out):
+    with ChatServer(*[says({"normal": GOOD[:4]})] * 2, says({"abnormal": BAD})) as server:
+        message = fail(server, ensemble="castings", count=10, attempts=2)
+    assert message.startswith("1 of 2 lists are not written: normal: 4 of 10 sentences usable (")
+    assert "lower --count" in message
+    assert sentences(out, "normal") == [] and sentences(out, "abnormal") == BAD
+
+
+def test_renew_writes_own_lists_anew_and_leaves_what_was_changed_by_hand(run, out):
+    with ChatServer(says({"normal": GOOD}), says({"abnormal": BAD})) as server:
+        run(server, ensemble="castings", count=10)
+    content = load(out)
+    content["abnormal"]["prompts"][0] = "My own words"
+    out.write_text(json.dumps(content))
+    newer = [f"well kept {part}" for part in PARTS] + ["whole part", "calm finish", "good part"]
+    with ChatServer(says({"normal": newer})) as server:
+        assert run(server, ensemble="castings", count=10, renew=True, model="newer-llm")[0] == 0
+    assert sentences(out, "normal") == newer and sentences(out, "abnormal")[0] == "My own words"
+    assert sorted(name.split()[2] for name in load(out)["sources"]) == ["newer-llm", "tiny-llm"]
+
+
+def test_a_printed_request_of_an_ensemble_names_both_kinds_and_its_answer_is_read_back(run, out, tmp_path):
+    flags = {"ensemble": "castings", "count": 10}
+    status, request, err = run(print_request=True, **flags)
+    assert (status, err) == (0, "") and not out.exists()
+    assert "- normal: " in request and '"abnormal": [..., ...]' in request
+    answer = f"Sure:\n```json\n{json.dumps({'Normal': GOOD, 'Abnormal': BAD[:9]})}\n```"
+    (tmp_path / "answer.txt").write_text(answer)
+    status, _, err = run(from_file=tmp_path / "answer.txt", model="Chatty 3", **flags)
+    assert status == 2 and "abnormal: 9 of 10 sentences usable (its list has only 9)" in err
+    assert sentences(out, "normal") == GOOD
+    (source,) = load(out)["sources"].values()
+    assert "Model: Chatty 3, in a chat window." in source and source.endswith(request.rstrip())
+    status, request, err = run(print_request=True, **flags)
+    assert "- abnormal: " in request and "- normal: " not in request and "left as they are: normal" in err
+
+
+def test_a_list_written_by_somebody_else_meanwhile_stays(out):
+    record = entries.Record("m", "at h", "2026-01-01", (("request", "answer"),))
+    assert ensemble_file.put(out, "mine", "normal", GOOD, record, renew=False)
+    before = out.read_text()
+    assert not ensemble_file.put(out, "mine", "normal", BAD, record, renew=False)
+    assert out.read_text() == before
+    assert ensemble_file.put(out, "mine", "normal", BAD, record, renew=True)
+    assert sentences(out, "normal") == BAD and list(load(out)["sources"]) == ["normal 2026-01-01 m"]
+
+
+def test_a_source_that_both_lists_name_is_not_dropped_with_one(out):
+    record = entries.Record("m", "at h", "2026-01-01", (("request", "answer"),))
+    ensemble_file.put(out, "mine", "normal", GOOD, record, renew=False)
+    content = load(out)
+    content["abnormal"] = content["normal"]
+    out.write_text(json.dumps(content))
+    ensemble_file.put(out, "mine", "normal", BAD, record, renew=True)
+    assert list(load(out)["sources"]) == ["normal 2026-01-01 m", "normal 2026-01-01 m (2)"]
+    assert sentences(out, "abnormal") == GOOD
+
+
+HALF = {"ensemble": "castings", "sources": {}, "normal": {"prompts": []}, "abnormal": {"prompts": []}}
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("no json", "mend it"),
+        ("[]", "is no ensemble"),
+        ('{"ensemble": "castings", "ensemble": "x"}', "stands twice"),
+        (json.dumps({"dataset": "x", "sources": {}, "classes": {}}), "is no ensemble"),
+        (json.dumps(HALF | {"normal": {"prompts": [3]}}), "among the prompts of normal is 3"),
+        (
+            json.dumps(HALF | {"normal": {"prompts": ["a"], "source": []}}),
+            "the source of normal must be a text",
+        ),
+        (json.dumps(HALF | {"sources": []}), "sources must be an object"),
+        (json.dumps(HALF | {"ensemble": "forgings"}), "holds the ensemble 'forgings'"),
+    ],
+)
+def test_a_file_that_is_no_ensemble_or_another_one_is_left_alone(fail, out, content, wanted):
+    out.write_text(content)
+    with ChatServer() as server:
+        message = fail(server, ensemble="castings")
+    assert str(out) in message and wanted in message
+    assert out.read_text() == content and server.requests == []
+
+
+def test_states_that_were_written_by_hand_are_left_as_they_are(run, out):
+    states = {"templates": ["a {state}"], "normal": {"states": ["good {classname}"]}}
+    out.write_text(json.dumps(HALF | states))
+    for renew in (None, True):
+        with ChatServer(says({"abnormal": BAD})) as server:
+            assert run(server, ensemble="castings", count=10, renew=renew)[0] == 0
+        assert read_texts([out], "nut") == (("a good nut",), tuple(BAD))
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted"),
+    [
+        ({"count": 9}, "--count 9: wanted 10 to 200, or leave it out for 90"),
+        ({"count": 201}, "--count 201"),
+        ({"ensemble": " "}, "--ensemble ''"),
+        ({"about": "a\nb"}, "--about 'a b'"),
+        ({"out": None}, "--out prompts/ensembles/mine.json"),
+        ({}, "say which model to ask"),
+    ],
+)
+def test_wrong_flags_of_an_ensemble_end_in_one_line(fail, out, flags, wanted):
+    assert wanted in fail(**({"ensemble": "castings"} | flags)) and not out.exists()
+
+
+def test_an_ensemble_has_no_classes(run):
+    status, _, err = run(ensemble="castings", classes="bolt")
+    assert status == 2 and "not allowed with argument" in err
