@@ -689,12 +689,11 @@ def test_a_sentence_may_hold_what_a_description_may_not():
 
 def test_the_limit_of_a_sentence_is_exactly_clips_context():
     encode, seen = open_clip.get_tokenizer("ViT-B-32").encode, set()
-    for letters in range(2, 5):
-        for words in range(1, 11):
-            text = " ".join(["q9" * letters] * 10 + ["dent"] * words)
-            needed = len(encode(f"a photo of a {text}.")) + 2
-            assert bool(review.review_sentences([text])[0]) == (needed <= 77)
-            seen.add(needed)
+    for words in range(1, 10):
+        text = " ".join(["q9q9q9"] * 10 + ["q9"] + ["dent"] * words)
+        needed = len(encode(f"a photo of a {text}.")) + 2
+        assert bool(review.review_sentences([text])[0]) == (needed <= 77)
+        seen.add(needed)
     assert {77, 78} <= seen
 
 
