@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from filo.compare import split_name
+from filo.options import split_name
 from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
