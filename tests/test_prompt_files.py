@@ -38,15 +38,15 @@ each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
 
 CLASSES = {  # of every dataset, by the keys of its meta.json
-    "mvtec": "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush transistor "
-    "wood zipper",
+    "mvtec": "bottle cable capsule carpet grid hazelnut leather metal_nut pill screw tile toothbrush "
+    "transistor wood zipper",
     "visa": "candle capsules cashew chewinggum fryum macaroni1 macaroni2 pcb1 pcb2 pcb3 pcb4 pipe_fryum",
     "mpdd": "bracket_black bracket_brown bracket_white connector metal_plate tubes",
     "btad": "01 02 03",
     "sdd": "electrical_commutators",
     "dagm": "Class1 Class2 Class3 Class4 Class5 Class6 Class7 Class8 Class9 Class10",
-    "dtd_synthetic": "Woven_001 Woven_127 Woven_104 Stratified_154 Blotchy_099 Woven_068 Woven_125 Marbled_078 "
-    "Perforated_037 Mesh_114 Fibrous_183 Matted_069",
+    "dtd_synthetic": "Woven_001 Woven_127 Woven_104 Stratified_154 Blotchy_099 Woven_068 Woven_125 "
+    "Marbled_078 Perforated_037 Mesh_114 Fibrous_183 Matted_069",
     "headct": "brain",
     "brainmri": "brain",
     "br35h": "brain",
