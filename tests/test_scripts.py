@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from filo.options import split_name
+from filo.overview import INDUSTRIAL, MEDICAL
 from tests.commands import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -271,6 +272,14 @@ def test_a_set_that_is_not_there_is_named_first_and_last_and_the_others_are_test
     assert err.splitlines()[-1].startswith("not tested, since they are not there: magnetic_tile parts;")
     assert [c["--dataset"] for c in calls_of(checkout, "test.py")] == ["deep_pcb"]
     assert calls_of(checkout)[-1][-1] == "./checkpoints/test_on_deep_pcb"
+
+
+def test_every_dataset_of_the_tables_has_a_script_that_says_where_it_is_asked_for(checkout):
+    status, _, err = bash(checkout, f"bash test.sh {' '.join(INDUSTRIAL + MEDICAL)}")
+    assert status == 2 and "bash demo.sh" in err
+    named = [line.split()[3] for line in err.splitlines() if line.startswith("error: the dataset ")]
+    assert tuple(named) == INDUSTRIAL + MEDICAL
+    assert len(re.findall(r"fetch it: +https?://\S+\.\S+; data/README.md", err)) == len(named)
 
 
 @pytest.mark.parametrize(
