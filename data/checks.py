@@ -32,6 +32,7 @@ KINDS = {
     "image outside a kind folder": "left out",
     "anomalous image in train": "left out",
     "unknown image suffix": "left out",
+    "image without label": "left out, being neither normal nor anomalous for certain",
     "folder not used": "left out",
     "kind folder without images": "nothing to use",
     "empty class": "left out",
@@ -49,9 +50,28 @@ class LayoutError(Exception):
 
 
 @dataclass(frozen=True)
+class Part:
+    """A band of a picture over its whole width: of `count` of equal height the `index`-th from the top."""
+
+    source: Path
+    index: int
+    count: int
+
+    def box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) within a picture of `size`, (width, height)."""
+        width, height = size
+        return 0, self.index * height // self.count, width, (self.index + 1) * height // self.count
+
+    def read(self) -> Image.Image:
+        picture = read_image(self.source)
+        return picture.crop(self.box(picture.size))
+
+
+@dataclass(frozen=True)
 class Item:
     """One image as a layout names it; both paths lie under the root.
 
+    With `part` the image does not exist yet: it is cut out of a picture and written to `image`.
     With `draw` the mask does not exist yet: `draw((width, height))` gives it and it is written to `mask`.
     An anomalous image without mask is a problem unless `expects_mask` is False.
     """
@@ -64,6 +84,12 @@ class Item:
     mask: Path | None = None
     draw: Callable[[tuple[int, int]], Image.Image] | None = None
     expects_mask: bool = True
+    part: Part | None = None
+
+    @property
+    def source(self) -> Path:
+        """The published file that shows the image."""
+        return self.part.source if self.part else self.image
 
 
 @dataclass(frozen=True)
@@ -164,16 +190,25 @@ def without_shared_masks(items: list[Item], problems: Problems) -> list[Item]:
 
 def inspect(item: Item, quick: bool) -> Finding:
     try:
-        size = read_image(item.image, quick).size
+        size = size_of(item, quick)
     except FileNotFoundError:
-        return Finding(item, "missing file", item.image)
+        return Finding(item, "missing file", item.source)
     except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
-        return Finding(item, "unreadable image", item.image, reason(error))
+        return Finding(item, "unreadable image", item.source, reason(error))
     if item.mask:
         return inspect_mask(item, size, quick)
     if item.anomaly and item.expects_mask:
-        return Finding(item, "anomalous image without mask", item.image)
+        return Finding(item, "anomalous image without mask", item.source)
     return Finding(item)
+
+
+def size_of(item: Item, quick: bool) -> tuple[int, int]:
+    """(width, height) of the image, cut out or not."""
+    size = read_image(item.source, quick).size
+    if not item.part:
+        return size
+    left, top, right, bottom = item.part.box(size)
+    return right - left, bottom - top
 
 
 def inspect_mask(item: Item, size: tuple[int, int], quick: bool) -> Finding:
@@ -181,15 +216,15 @@ def inspect_mask(item: Item, size: tuple[int, int], quick: bool) -> Finding:
         mask = item.draw(size) if item.draw else read_image(item.mask, quick)
     except FileNotFoundError:
         missing = f"no {item.mask.name}"
-        return Finding(replace(item, mask=None), "anomalous image without mask", item.image, missing)
+        return Finding(replace(item, mask=None), "anomalous image without mask", item.source, missing)
     except Exception as error:  # as above
-        return Finding(item, "unreadable mask", item.image, f"{item.mask.name}: {reason(error)}")
+        return Finding(item, "unreadable mask", item.source, f"{item.mask.name}: {reason(error)}")
     if mask.size != size:
         sizes = "mask {}x{}, image {}x{}".format(*mask.size, *size)
-        return Finding(item, "mask of another size", item.image, sizes)
+        return Finding(item, "mask of another size", item.source, sizes)
     drawn = as_png(mask) if item.draw else None
     if (item.draw or not quick) and mask.convert("L").getextrema()[1] == 0:
-        return Finding(item, "blank mask of an anomalous image", item.image, drawn=drawn)
+        return Finding(item, "blank mask of an anomalous image", item.source, drawn=drawn)
     return Finding(item, drawn=drawn)
 
 

@@ -124,6 +124,7 @@ LAYOUT = layouts.Layout(
     expected="PCBData/trainval.txt",
     source="https://github.com/tangsanli5201/DeepPCB",
     find=find,
+    signs=("PCBData",),
 )
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import forms
 import layouts
 
 MASK_FOLDERS = ("ground_truth", "masks")
@@ -43,7 +44,7 @@ def is_class(folder: Path, normal: str) -> bool:
 
 def items_of(walk: layouts.Walk, folder: Path, cls_name: str, normal: str) -> list[layouts.Item]:
     """Items of one class; where it has no mask at all, none is expected."""
-    items = layouts.ClassFolder(walk, folder, cls_name, normal, MASK_FOLDERS).items()
+    items = forms.ClassFolder(walk, folder, cls_name, normal, MASK_FOLDERS).items()
     has_masks = any(item.mask for item in items)
     return [replace(item, expects_mask=has_masks) for item in items]
 

@@ -1,17 +1,19 @@
 """From a dataset folder to its meta.json: what the scripts beside this file share.
 
 A script states where its images and masks lie (`Layout.find`); walking, pairing by name and the command stand
-here, reading every file in checks.py, writing in meta.py. The schema of meta.json is in data/README.md.
+here, forms that several sets share in forms.py, reading every file in checks.py, writing in meta.py, telling
+sets apart in fitting.py. The schema of meta.json is in data/README.md.
 """
 
 import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import fitting
 import meta
 from checks import LARGEST, Finding, Item, LayoutError, Problems, check
 
@@ -20,20 +22,30 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 OTHER_SUFFIXES = {".gif", ".jfif", ".jpe", ".jp2", ".heic", ".heif", ".avif"}
 OTHER_SUFFIXES |= {".pgm", ".ppm", ".pbm", ".pnm", ".tga", ".dng", ".dcm"}
 DRAWN_MASKS = "filo_masks"  # folder in the root for masks that a layout has to draw
+DRAWN_IMAGES = "filo_images"  # the same for images that are parts of published ones
+MASK_ENDS = ("", "_mask", "_label", "_Segmentation")  # what the name of a mask has behind that of its image
 
 
 class Walk:
-    """Sorted, checked access to one dataset root; what is wrong goes to `problems`."""
+    """Sorted, checked access to one dataset root; what is wrong goes to `problems`.
 
-    def __init__(self, root: Path):
+    `top` is where the set begins: the root, or a folder in it that has one of the names `folders`.
+    """
+
+    def __init__(self, root: Path, folders: Sequence[str] = ()):
         self.root = root
         self.true_root = root.resolve()
         self.problems = Problems(root)
         self.classes: set[str] = set()  # also those that turn out to be empty
+        self.top = self.confined(fitting.top_of(root, folders))
 
     def folders(self, path: Path) -> list[Path]:
         """Visible folders in `path`, sorted; none if `path` is no folder."""
         return [child for child in self.visible(path) if child.is_dir() and child.name != "__MACOSX"]
+
+    def matching(self, pattern: str) -> list[Path]:
+        """Visible folders below `top` that the pattern names, sorted."""
+        return [path for path in sorted(self.top.glob(pattern)) if path in self.folders(path.parent)]
 
     def images(self, path: Path, cls_name: str) -> list[Path]:
         """Image files in `path`, sorted; text files, Thumbs.db and the like are passed over."""
@@ -64,14 +76,14 @@ class Walk:
         return self.confined(folder / name)
 
     def pair(self, images: list[Path], masks: list[Path], cls_name: str) -> dict[Path, Path | None]:
-        """Give each image the mask of its own name, STEM or STEM_mask; never one of the same position."""
+        """Give each image the mask of its own name and one of `MASK_ENDS`; never one of the same position."""
         by_stem: dict[str, list[Path]] = {}
         for mask in masks:
             by_stem.setdefault(mask.stem, []).append(mask)
         pairs: dict[Path, Path | None] = {}
         used: set[Path] = set()
         for image in images:
-            own = sorted(by_stem.get(image.stem, []) + by_stem.get(f"{image.stem}_mask", []))
+            own = sorted(mask for end in MASK_ENDS for mask in by_stem.get(image.stem + end, []))
             if len(own) > 1:
                 names = ", ".join(mask.name for mask in own)
                 self.problems.add("two masks for one image", cls_name, image, names)
@@ -96,73 +108,27 @@ class Layout:
     source: str
     find: Callable[[Walk], list[Item]]
     has_prompts: bool = True  # whether prompts/NAME.json is there
-
-
-@dataclass(frozen=True)
-class ClassFolder:
-    """One class: `path/[train|test]/KIND/image`, masks in `path/MASK_FOLDER/KIND`.
-
-    Without a train or test level the kinds lie in `path` itself and all are test images.
-    """
-
-    walk: Walk
-    path: Path
-    cls_name: str
-    normal: str = "good"
-    mask_folders: tuple[str, ...] = ("ground_truth",)
-
-    @property
-    def levels(self) -> dict[str, Path]:
-        """Split -> folder that holds its kinds."""
-        levels = {name: self.path / name for name in ("train", "test") if (self.path / name).is_dir()}
-        return levels or {"test": self.path}
-
-    def items(self) -> list[Item]:
-        """All images of the class; names what the folder holds beside them."""
-        self.walk.classes.add(self.cls_name)
-        self.name_leftovers()
-        kinds = [(split, kind) for split in self.levels for kind in self.kinds(split)]
-        return [item for split, kind in kinds for item in self.kind_items(split, kind)]
-
-    def kinds(self, split: str) -> list[Path]:
-        folders = self.walk.folders(self.levels[split]) if split in self.levels else []
-        return [folder for folder in folders if folder.name not in self.mask_folders]
-
-    def kind_items(self, split: str, kind: Path) -> list[Item]:
-        images = self.walk.images(kind, self.cls_name)
-        if kind.name == self.normal:
-            return [Item(split, self.cls_name, "good", 0, image) for image in images]
-        if not images:
-            self.walk.problems.add("kind folder without images", self.cls_name, kind)
-        masks = self.masks(kind.name) if split == "test" else []
-        pairs = self.walk.pair(images, masks, self.cls_name)
-        return [Item(split, self.cls_name, kind.name, 1, image, mask) for image, mask in pairs.items()]
-
-    def masks(self, kind: str) -> list[Path]:
-        folders = [self.path / name / kind for name in self.mask_folders]
-        return [mask for folder in folders for mask in self.walk.images(folder, self.cls_name)]
-
-    def name_leftovers(self) -> None:
-        problems = self.walk.problems
-        mask_folders = [self.path / name for name in self.mask_folders]
-        for place in {self.path, *self.levels.values(), *mask_folders}:
-            for image in self.walk.images(place, self.cls_name):
-                problems.add("image outside a kind folder", self.cls_name, image)
-        mask_kinds = {kind.name for folder in mask_folders for kind in self.walk.folders(folder)}
-        for kind in mask_kinds - {kind.name for kind in self.kinds("test")}:
-            for mask in self.masks(kind):
-                problems.add("mask without image", self.cls_name, mask)
-        expected = (*self.levels, *self.mask_folders)
-        for folder in self.walk.folders(self.path) if self.path not in self.levels.values() else []:
-            if folder.name not in expected:
-                problems.add("folder not used", self.cls_name, folder)
+    counts: tuple[int, int] | None = None  # normal and anomalous test images, as published
+    folders: tuple[str, ...] = ()  # what the set unpacks to: names of the root, or of a folder in it
+    signs: tuple[str, ...] = ()  # files and folders (patterns) that no other set has; none: any root may fit
 
 
 def arguments(about: str) -> argparse.ArgumentParser:
     """The flags of every dataset script; `about` is the script's docstring."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True, help="the dataset; meta.json is written there")
     parser.add_argument(
+        "--root",
+        type=Path,
+        help="the dataset; meta.json is written there (default: a folder beside the script, called like it)",
+    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; say whether there are as many normal and anomalous test images as published; "
+        "status 1 if not",
+    )
+    instead.add_argument(
         "--out",
         type=Path,
         help="leave the root untouched and make a copy here: meta.json and every image and mask it names "
@@ -180,9 +146,17 @@ def arguments(about: str) -> argparse.ArgumentParser:
 
 
 def run(layout: Layout, args: argparse.Namespace) -> None:
-    """Do what the command asks; whatever is wrong ends in one line on stderr and status 2."""
+    """Do what the command asks; whatever is wrong ends in one line on stderr and status 2.
+
+    Status 1 says that --check found other numbers of images than the published ones.
+    """
+    root = args.root or Path(__file__).parent / layout.name
+    fits = True
     try:
-        build(layout, args.root, args.out or args.root, args.quick, args.largest_image)
+        if args.check:
+            fits = compare(layout, root, args.quick, args.largest_image)
+        else:
+            build(layout, root, args.out or root, args.quick, args.largest_image)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader went away, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -191,29 +165,47 @@ def run(layout: Layout, args: argparse.Namespace) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        print(f"error: cannot read {error.filename or args.root}: {error.strerror or error}", file=sys.stderr)
+        print(f"error: cannot read {error.filename or root}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped by the keyboard", file=sys.stderr)
         sys.exit(130)
+    if not fits:
+        sys.exit(1)
 
 
-def build(layout: Layout, root: Path, base: Path, quick: bool, largest: int = LARGEST) -> None:
+def compare(layout: Layout, root: Path, quick: bool, largest: int) -> bool:
+    """Check every file of `root` and print whether there are as many test images as were published."""
+    if not layout.counts:
+        raise LayoutError(f"--check: no numbers of test images are published for {layout.title}")
+    check_folders(layout, root, root)
+    walk = Walk(root, layout.folders)
+    findings = check(find_items(layout, walk), walk.problems, quick, largest)
+    content = content_of(findings, walk)
+    walk.problems.show()
+    found = meta.totals(content)
+    verdict = "ok" if found == layout.counts else "differs"
+    print(meta.summary(content, walk.problems))
+    print(f"\n{layout.name}: {verdict}: {meta.against_published(found, layout.counts)}")
+    return found == layout.counts
+
+
+def build(layout: Layout, root: Path, base: Path, quick: bool, largest: int) -> None:
     """Walk `root`, check every file, write meta.json into `base`, print a summary and the next command."""
     base = check_folders(layout, root, base)
-    walk = Walk(root)
-    items = layout.find(walk)
-    if not items:
-        raise LayoutError(f"no {layout.expected} under {root}: is this the root of {layout.title}?")
+    walk = Walk(root, layout.folders)
+    items = find_items(layout, walk)
     meta.make_writable(base)
     findings = check(items, walk.problems, quick, largest)
-    content = meta.entries(findings, root)
-    name_empty_classes(content, findings, walk)
+    content = content_of(findings, walk)
     meta.write(content, findings, root, base)
     walk.problems.show()
-    print(meta.summary(content, walk.problems))
+    print(meta.summary(content, walk.problems) + "\n")
+    found = meta.totals(content)
+    if layout.counts and found != layout.counts:
+        print(f"not as published: {meta.against_published(found, layout.counts)}")
     dataset = layout.name if layout.has_prompts else "NAME --prompts NAME.json"
-    print(f"\nwrote {base / 'meta.json'}; next, with a checkpoint of yours:")
+    print(f"wrote {base / 'meta.json'}; next, with a checkpoint of yours:")
     print(f"python test.py --dataset {dataset} --data_path {shlex.quote(str(base))} --ckpt_path CKPT")
 
 
@@ -229,12 +221,25 @@ def check_folders(layout: Layout, root: Path, base: Path) -> Path:
     return base
 
 
-def name_empty_classes(content: dict, findings: list[Finding], walk: Walk) -> None:
-    """Name classes without a usable test image; raise where no class has one."""
+def find_items(layout: Layout, walk: Walk) -> list[Item]:
+    """The images that the layout finds; raise for a root that is no such set, naming the script that fits."""
+    other = fitting.another_set(layout, walk.root) if layout.signs else ""
+    if other:
+        raise LayoutError(other)
+    items = layout.find(walk)
+    if not items:
+        raise LayoutError(f"no {layout.expected} under {walk.root}: is this the root of {layout.title}?")
+    return items
+
+
+def content_of(findings: list[Finding], walk: Walk) -> dict:
+    """The content of meta.json; names classes without a usable test image, raises where no class has one."""
+    content = meta.entries(findings, walk.root)
     if not content["test"]:
         bad = [finding for finding in findings if finding.kind]
         first = f"; the first: {bad[0].kind}: {bad[0].path} {bad[0].detail}".rstrip() if bad else ""
         raise LayoutError(f"none of {len(findings)} images under {walk.root} can be a test image{first}")
     classes = walk.classes | {finding.item.cls_name for finding in findings}
     for cls in sorted(classes - set(content["test"])):
-        walk.problems.add("empty class", cls, walk.root / cls, "no test image")
+        walk.problems.add("empty class", cls, walk.top / cls, "no test image")
+    return content

@@ -63,6 +63,7 @@ LAYOUT = layouts.Layout(
     expected="MT_KIND/Imgs/IMAGE.jpg",
     source="https://github.com/abin24/Magnetic-tile-defect-datasets.",
     find=find,
+    signs=tuple(f"MT_{kind}" for kind in ("Free", *DEFECTS)),
 )
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from tabulate import tabulate
 from tqdm import tqdm
 
-from checks import Finding, Item, LayoutError, Problems
+from checks import Finding, Item, LayoutError, Problems, as_png
 
 
 def entries(findings: list[Finding], root: Path) -> dict[str, dict[str, list[dict]]]:
@@ -48,16 +48,25 @@ def write(content: dict, findings: list[Finding], root: Path, base: Path) -> Non
     try:
         if base != root:
             copy_files(kept, root, base)
-        for finding in kept:
-            if finding.drawn is not None:
-                write_bytes(inside(base, base / finding.item.mask.relative_to(root)), finding.drawn)
+        made = [finding for finding in kept if finding.drawn is not None or finding.item.part]
+        for finding in tqdm(made, "drawing", unit="image", disable=None):
+            write_made(finding, root, base)
         write_bytes(base / "meta.json", (json.dumps(content, indent=2) + "\n").encode())
     except OSError as error:
         raise LayoutError(f"cannot write under {base}: {error.strerror or error}") from error
 
 
+def write_made(finding: Finding, root: Path, base: Path) -> None:
+    """Write what the published set does not hold as a file of its own: a drawn mask, a part of an image."""
+    item = finding.item
+    if finding.drawn is not None:
+        write_bytes(inside(base, base / item.mask.relative_to(root)), finding.drawn)
+    if item.part:  # read once more, since all parts of a set at once would fill the memory
+        write_bytes(inside(base, base / item.image.relative_to(root)), as_png(item.part.read()))
+
+
 def copy_files(kept: list[Finding], root: Path, base: Path) -> None:
-    paths = {finding.item.image for finding in kept}
+    paths = {finding.item.image for finding in kept if not finding.item.part}
     paths |= {finding.item.mask for finding in kept if finding.item.mask and finding.drawn is None}
     for path in tqdm(sorted(paths), "copying", unit="file", disable=None):
         target = inside(base, base / path.relative_to(root))
@@ -103,3 +112,22 @@ def counts(content: dict, problems: Problems, cls: str) -> list[int]:
     anomalous = sum(entry["anomaly"] for entry in test)
     masks = sum(entry["mask_path"] != "" for entry in train + test)
     return [len(train), len(test) - anomalous, anomalous, masks, problems.count(cls)]
+
+
+def totals(content: dict) -> tuple[int, int]:
+    """How many normal and how many anomalous test images all classes have together."""
+    labels = [entry["anomaly"] for entries in content["test"].values() for entry in entries]
+    return labels.count(0), labels.count(1)
+
+
+def against_published(found: tuple[int, int], published: tuple[int, int]) -> str:
+    """Compare (normal, anomalous) test images with the published numbers, in words."""
+    kinds = ("normal", "anomalous")
+    return "; ".join(difference(*each) for each in zip(kinds, found, published, strict=True))
+
+
+def difference(kind: str, found: int, published: int) -> str:
+    if found == published:
+        return f"{found} {kind} test images, as published"
+    word = "fewer" if found < published else "more"
+    return f"{found} {kind} test images, {abs(found - published)} {word} than the {published} published"

@@ -7,28 +7,25 @@ Ask for it at https://www.mvtec.com/company/research/datasets/mvtec-ad (licence 
     ROOT/bottle/test/broken_large/000.png
     ROOT/bottle/ground_truth/broken_large/000_mask.png
 
-Every folder in ROOT is a class, so sets of the same form (MPDD, DTD-Synthetic) can be read too.
+Every folder in ROOT is a class, so a set of your own in the same form can be read too.
 """
 
+import forms
 import layouts
-
-
-def find(walk: layouts.Walk, normal: str = "good") -> list[layouts.Item]:
-    items = []
-    for folder in walk.folders(walk.root):
-        if (folder / "train").is_dir() or (folder / "test").is_dir():
-            items += layouts.ClassFolder(walk, folder, folder.name, normal).items()
-        else:
-            walk.classes.add(folder.name)  # becomes an "empty class" in the summary
-    return items
-
 
 LAYOUT = layouts.Layout(
     name="mvtec",
     title="MVTec AD",
     expected="CLASS/test/KIND/IMAGE",
     source="https://www.mvtec.com/company/research/datasets/mvtec-ad",
-    find=find,
+    find=forms.class_folders,
+    counts=(467, 1258),
+    folders=("mvtec_anomaly_detection",),
+    signs=(
+        *("bottle/test", "cable/test", "capsule/test", "carpet/test", "grid/test", "hazelnut/test"),
+        *("leather/test", "metal_nut/test", "pill/test", "screw/test", "tile/test", "toothbrush/test"),
+        *("transistor/test", "wood/test", "zipper/test"),
+    ),
 )
 
 if __name__ == "__main__":

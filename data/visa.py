@@ -21,7 +21,7 @@ LABELS = {"normal": 0, "anomaly": 1}
 
 
 def find(walk: layouts.Walk) -> list[layouts.Item]:
-    table = walk.root / TABLE
+    table = walk.top / TABLE
     if not table.is_file():
         raise layouts.LayoutError(f"no {TABLE} under {walk.root}: is this the root of VisA?")
     return [item_of(walk, row, f"{table}:{line}") for line, row in read_rows(table)]
@@ -48,8 +48,8 @@ def item_of(walk: layouts.Walk, row: dict[str, str | None], where: str) -> layou
     if not row["object"] or not row["image"]:
         raise layouts.LayoutError(f"{where}: object or image is empty")
     anomaly = LABELS[row["label"]]
-    mask = walk.inside(walk.root, row["mask"], where) if anomaly and row["mask"] else None
-    image = walk.inside(walk.root, row["image"], where)
+    mask = walk.inside(walk.top, row["mask"], where) if anomaly and row["mask"] else None
+    image = walk.inside(walk.top, row["image"], where)
     return layouts.Item(row["split"], row["object"], "anomaly" if anomaly else "good", anomaly, image, mask)
 
 
@@ -59,6 +59,9 @@ LAYOUT = layouts.Layout(
     expected=TABLE,
     source="https://github.com/amazon-science/spot-diff",
     find=find,
+    counts=(962, 1200),
+    folders=("VisA_20220922", "VisA"),
+    signs=(TABLE, "split_csv"),
 )
 
 if __name__ == "__main__":

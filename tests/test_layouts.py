@@ -1,11 +1,8 @@
 """Do the dataset scripts write the meta.json that their folders mean, and name everything that is wrong?"""
 
 import errno
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import deep_pcb
@@ -15,52 +12,11 @@ import pytest
 import visa
 from PIL import Image
 
+import forms
 import layouts
+from tests.folders import command, entry, paths, picture, run, run_folder, text, tree
 
-DATA = Path(__file__).parents[1] / "data"
 REAL = Path(__file__).parents[2] / "shared/datasets"
-
-
-def picture(path: Path, value: int = 200, size: tuple[int, int] = (6, 4)) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size, value).save(path)
-    return path
-
-
-def text(path: Path, content: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content)
-    return path
-
-
-def run(layout: layouts.Layout, root: Path, *flags: str) -> dict:
-    """Run a layout in this process and read what it wrote."""
-    args = layouts.arguments("").parse_args(["--root", str(root), *flags])
-    layouts.run(layout, args)
-    return json.loads(((args.out or root) / "meta.json").read_text())
-
-
-def command(script: str, *words: object, cwd: Path = DATA) -> subprocess.CompletedProcess:
-    line = [sys.executable, DATA / script, *words]
-    return subprocess.run([str(word) for word in line], capture_output=True, text=True, cwd=cwd)
-
-
-def run_folder(root: Path, *flags: str) -> dict:
-    done = command("folder.py", "--root", root, *flags)
-    assert (done.returncode, done.stderr) == (0, "")
-    return json.loads((root / "meta.json").read_text())
-
-
-def entry(image: str, mask: str, cls: str, specie: str, anomaly: int) -> dict:
-    return {"img_path": image, "mask_path": mask, "cls_name": cls, "specie_name": specie, "anomaly": anomaly}
-
-
-def paths(meta: dict, split: str, cls: str) -> list[tuple[str, str]]:
-    return [(entry["img_path"], entry["mask_path"]) for entry in meta[split][cls]]
-
-
-def tree(root: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -119,9 +75,9 @@ def test_mvtec_gives_exactly_these_entries(bottle: Path):
     }
 
 
-def test_mvtec_accepts_another_normal_folder(bottle: Path):
+def test_the_form_of_mvtec_accepts_another_normal_folder(bottle: Path):
     (bottle / "bottle/test/good").rename(bottle / "bottle/test/ok")
-    items = mvtec.find(layouts.Walk(bottle), normal="ok")
+    items = forms.class_folders(layouts.Walk(bottle), normal="ok")
     assert [(i.specie_name, i.anomaly) for i in items if i.split == "test"] == [("broken", 1), ("good", 0)]
 
 
