@@ -112,7 +112,7 @@ say_missing() {  # NAME ROOT
     echo "error: the dataset $1 is not in $2" >&2
     if [ -e "data/$1.py" ]; then
         echo "  fetch it:   $(grep -om1 'https\{0,1\}://[^ ")]*' "data/$1.py"); data/README.md has licence and size" >&2
-        echo "  put it so:  as the top of data/$1.py draws it, or change the path at the top of $(basename "$0")" >&2
+        echo "  put it so:  as the top of data/$1.py draws it, or say at the top of $(basename "$0") where it lies" >&2
     else
         echo "  there is no script data/$1.py for it; data/README.md names those there are" >&2
         echo "  your own:   python data/folder.py --root $2" >&2
