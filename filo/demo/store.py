@@ -4,6 +4,7 @@ import json
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +86,8 @@ def _draw_store(folder: Path, about: dict[str, int], workers: int) -> None:
     masks = open_memmap(folder / "masks.npy", "w+", bool, (scenes, DAMAGED, side, side))
     records = []
     draw = partial(draw_scene, about["seed"], side)
-    with ProcessPoolExecutor(workers) as pool:
+    # a fork would take over OpenCV's threads as they stand, and wait for them forever
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         drawn = pool.map(draw, range(scenes), chunksize=16)
         for number, (pictures[number], masks[number], record) in enumerate(
             tqdm(drawn, total=scenes, desc="drawing", unit="scene", disable=None)
