@@ -85,8 +85,8 @@ def test_a_run_writes_a_table_records_heatmaps_and_a_report(predict, data):
 def test_what_is_needed_to_repeat_a_run_is_in_predict_json(predict, trained, data):
     about_of = predict(data["mvtec"] / "wood" / "test" / "good").folder / "predict.json"
     about = json.loads(about_of.read_text())
-    wanted = "command arguments method preset config classes thresholds scale images failed scoring detector hashes"
-    wanted += " trained environment seconds seconds_per_image peak_memory decisions"
+    wanted = "command arguments method preset config classes thresholds scale images failed scoring detector"
+    wanted += " hashes trained environment seconds seconds_per_image peak_memory decisions"
     wanted += " images_computed images_failed reasons"
     assert set(wanted.split()) == about.keys()
     assert about["scale"] == {"low": 0.0, "high": 1.0, "origin": "the range a map can take"}
