@@ -29,7 +29,7 @@ LAYOUT = layouts.Layout(
     source="https://figshare.com/articles/figure/Polyp_DataSet_zip/21221579",
     find=partial(forms.image_and_mask, cls_name="colon", kind="polyp", places=PLACES),
     counts=(0, 612),
-    folders=("CVC-ClinicDB", *forms.POLYP_SETS),
+    folders=forms.polyp_folders("CVC-ClinicDB"),
     signs=("CVC-ClinicDB", "Ground Truth", "*/Ground Truth"),
 )
 

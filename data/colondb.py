@@ -21,7 +21,7 @@ LAYOUT = layouts.Layout(
     source="https://figshare.com/articles/figure/Polyp_DataSet_zip/21221579",
     find=partial(forms.image_and_mask, cls_name="colon", kind="polyp"),
     counts=(0, 380),
-    folders=("CVC-ColonDB", *forms.POLYP_SETS),
+    folders=forms.polyp_folders("CVC-ColonDB"),
     signs=("CVC-ColonDB",),
 )
 

@@ -7,6 +7,10 @@ A set is known by files and folders that no other set has, or else by the name o
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # which imports this module
+    from layouts import Layout
 
 DEPTH = 3  # as many folders may lie around a set, one in the other
 
@@ -19,7 +23,7 @@ def top_of(root: Path, folders: Sequence[str]) -> Path:
     return top
 
 
-def trace(layout, root: Path) -> str:
+def trace(layout: "Layout", root: Path) -> str:
     """What in `root` shows that it holds the set of this layout, in words; empty where nothing does."""
     top = top_of(root, layout.folders)
     found = top if top != root else next((path for sign in layout.signs for path in top.glob(sign)), None)
@@ -28,13 +32,13 @@ def trace(layout, root: Path) -> str:
     return f"holds {found.relative_to(root).as_posix()}{'/' if found.is_dir() else ''}"
 
 
-def name_of(layout, root: Path) -> str:
+def name_of(layout: "Layout", root: Path) -> str:
     """The same for the name of `root` alone, which counts less: folders are renamed."""
     name = root.resolve().name
     return f"is called {name}" if name in (layout.name, *layout.folders) else ""
 
 
-def another_set(layout, root: Path) -> str:
+def another_set(layout: "Layout", root: Path) -> str:
     """One line that says which script fits, where `root` shows traces of other sets and none of this one."""
     others = [other for other in all_layouts() if other.name != layout.name]
     for look in (trace, name_of):
@@ -49,7 +53,7 @@ def another_set(layout, root: Path) -> str:
     return ""
 
 
-def all_layouts() -> list:
+def all_layouts() -> "list[Layout]":
     """The layouts of all scripts beside this file, in the order of their names."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
     modules = [importlib.import_module(name) for name in names]

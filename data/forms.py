@@ -7,8 +7,7 @@ from pathlib import Path
 
 from layouts import Item, Walk
 
-# Folders in which the sets of polyps come together.
-POLYP_SETS = ("Polyp DataSet", "Polyp_DataSet", "TestDataset")
+POLYP_SETS = ("Polyp DataSet", "Polyp_DataSet", "TestDataset")  # in these they come together
 
 
 @dataclass(frozen=True)
@@ -145,3 +144,8 @@ def folder_of_each_kind(
         if folder.name not in unused:
             walk.problems.add("folder not used", cls_name, folder)
     return items
+
+
+def polyp_folders(*names: str) -> tuple[str, ...]:
+    """Where a set of polyps of one of these names may lie: by itself, or together with others."""
+    return (*names, *(f"{around}/{name}" for around in POLYP_SETS for name in names))

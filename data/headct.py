@@ -25,18 +25,16 @@ KINDS = {"0": "good", "1": "hemorrhage"}
 def find(walk: layouts.Walk) -> list[layouts.Item]:
     if forms.has_splits(walk.top / NAME):
         return forms.ClassFolder(walk, walk.top / NAME, NAME, expects_mask=False).items()
-    outer, inner = walk.top / "head_ct", walk.top / "head_ct" / "head_ct"
-    images = walk.images(inner, NAME) or walk.images(outer, NAME) or walk.images(walk.top, NAME)
-    return items_of(walk, images) if images else []
-
-
-def items_of(walk: layouts.Walk, images: list[Path]) -> list[layouts.Item]:
-    """Images with the kinds that labels.csv gives them; names what is only in one of the two."""
-    tables = [folder / "labels.csv" for folder in (walk.top, images[0].parent.parent, images[0].parent)]
-    table = next((table for table in tables if table.is_file()), None)
-    if not table:
+    places = (walk.top / "head_ct" / "head_ct", walk.top / "head_ct", walk.top)
+    images = next(filter(None, (walk.images(place, NAME) for place in places)), [])
+    tables = [place / "labels.csv" for place in places if (place / "labels.csv").is_file()]
+    if images and not tables:
         raise layouts.LayoutError(f"no labels.csv under {walk.top}: it says which image shows a bleeding")
-    kinds = read_labels(walk.confined(table))
+    return items_of(walk, images, read_labels(walk.confined(tables[0]))) if images else []
+
+
+def items_of(walk: layouts.Walk, images: list[Path], kinds: dict[str, str]) -> list[layouts.Item]:
+    """Images with the kinds that the table gives their numbers; names what only one of the two has."""
     items = []
     for image in images:
         kind = kinds.pop(image.stem.lstrip("0") or "0", "")

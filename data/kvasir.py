@@ -22,7 +22,7 @@ LAYOUT = layouts.Layout(
     source="https://datasets.simula.no/kvasir-seg",
     find=partial(forms.image_and_mask, cls_name="colon", kind="polyp"),
     counts=(0, 1000),
-    folders=("Kvasir-SEG", "Kvasir", *forms.POLYP_SETS),
+    folders=forms.polyp_folders("Kvasir-SEG", "Kvasir"),
     signs=("kavsir_bboxes.json", "images/cju*.jpg"),
 )
 
