@@ -50,7 +50,21 @@ class Method(nn.Module):
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score a batch of images (B, 3, S, S), each of its own class; boxes are what a detector found."""
+        """Score a batch of images (B, 3, S, S), each of its own class.
+
+        `positions` are for each image indices into `ClassTexts.positions`, none at all for all of them;
+        `boxes` are what a detector found in it.
+        """
+        return self.answer(self.image_features(images), class_names, positions, boxes)
+
+    def answer(
+        self,
+        features: ImageFeatures,
+        class_names: Sequence[str],
+        positions: Sequence[Sequence[int]] | None = None,
+        boxes: Sequence[Boxes] | None = None,
+    ) -> Prediction:
+        """As `predict`, from the images' frozen features; without a backward pass."""
         raise NotImplementedError
 
     def image_features(self, images: Tensor, tapped: bool = True) -> ImageFeatures:

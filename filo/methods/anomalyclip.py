@@ -192,15 +192,15 @@ class AnomalyCLIPModel(Method):
         return self.compare(image, text)[:, 1]
 
     @torch.no_grad()
-    def predict(
+    def answer(
         self,
-        images: Tensor,
+        features: ImageFeatures,
         class_names: Sequence[str],
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score a batch of images (B, 3, S, S); neither classes nor boxes matter, scores are 0 to 1."""
-        features, text = self.image_features(images), self._unit_texts()
+        """Score images by their features; neither classes nor boxes matter, scores are 0 to 1."""
+        text = self._unit_texts()
         maps = self.anomaly_map(self.probability_maps(features, text))
         normal = F.normalize(features.image, dim=-1) @ text[:1].T  # (B, 1)
         cells = (cell_of(pixel, self.clip.image_size) for pixel in maps.flatten(1).argmax(1).tolist())

@@ -151,14 +151,14 @@ class FiLoModel(Method):
         return (similarity / TEMPERATURE).softmax(1)[:, 1] + peak
 
     @torch.no_grad()
-    def predict(
+    def answer(
         self,
-        images: Tensor,
+        features: ImageFeatures,
         class_names: Sequence[str],
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score a batch of images (B, 3, S, S), each of its own class.
+        """Score images by their features.
 
         An image's boxes, if a detector has looked at it, name its position, unless `positions` do, and weight
         its map (section 3.3).
@@ -168,7 +168,6 @@ class FiLoModel(Method):
             phrases = [self.encoder.texts_of(name).phrases for name in class_names]
             places = [locate(*each, side, rules) for each in zip(boxes, phrases, strict=True)]
             positions = positions or [[] if position is None else [position] for _, position in places]
-        features = self.image_features(images)
         image = self.global_feature(features, adapted=True)
         text = self._encode_texts(image, class_names, positions)
         maps = weighted = self.anomaly_map(self.probability_maps(features, text.pair))
