@@ -87,7 +87,7 @@ def test_a_damaged_image_does_not_count(tmp_path: Path):
     assert check(SMALL, root) == 1
 
 
-def test_a_class_of_its_own_numbers_needs_only_the_sums(tmp_path: Path):
+def test_only_the_sums_over_all_classes_are_compared(tmp_path: Path):
     layout = replace(FORMS["btad"].layout, counts=(6, 6))
     assert check(layout, FORMS["btad"].make(tmp_path)) == 0
 

@@ -10,6 +10,7 @@ import pytest
 import sdd
 from PIL import Image
 
+from filo.meta import read_meta
 from tests.folders import command, entry, paths, picture, run, text, tree
 from tests.sets import FORMS, MPDD, Form
 
@@ -264,3 +265,18 @@ def test_sdd_names_the_published_file_of_a_half_that_is_damaged(kolektor: Path, 
 
 def test_sdd_reads_sizes_of_halves_from_headers_alone(kolektor: Path):
     assert run(sdd.LAYOUT, kolektor, "--quick") == run(sdd.LAYOUT, kolektor)
+
+
+def test_sdd_halves_are_not_written_through_a_link_that_leaves_the_set(kolektor: Path, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (kolektor / "filo_images").symlink_to(elsewhere)
+    done = command("sdd.py", "--root", kolektor)
+    assert done.returncode == 2 and done.stderr.endswith("by a link: remove it, and run this again\n")
+    assert not [path for path in elsewhere.rglob("*") if path.is_file()]
+    assert not (kolektor / "meta.json").exists()
+
+
+def test_the_loader_reads_what_sdd_wrote(kolektor: Path):
+    run(sdd.LAYOUT, kolektor)
+    entries = read_meta(kolektor, "test").entries
+    assert [each.has_mask for each in entries] == [True] * len(entries) and len(entries) == 7
