@@ -54,9 +54,9 @@ def parse_args() -> argparse.Namespace:
 
     add = parser.add_argument_group("file: where descriptions go").add_argument
     add("--out", type=Path, metavar="FILE", help="prompt file, made or added to; pass it on by --prompts")
-    bounds = "{} to {} descriptions of a class (default: {})", "{} to {} sentences of each kind (default: {})"
-    lists = zip(bounds, (ClassJob.counts, EnsembleJob.counts), strict=True)
-    add("--count", type=int, help="; ".join(text.format(*counts) for text, counts in lists))
+    lists = (("descriptions of a class", ClassJob.counts), ("sentences of each kind", EnsembleJob.counts))
+    bounds = (f"{least} to {most} {what} (default: {usual})" for what, (least, most, usual) in lists)
+    add("--count", type=int, help="; ".join(bounds))
     add(
         "--renew",
         action="store_true",

@@ -222,10 +222,10 @@ def test_a_run_of_test_py_decides_what_filo_predict_sees_later(
     assert calibrate(monkeypatch, capfd, values["save_path"])[0] == 0
     made = read_decisions(tmp_path / "filo.decisions.json").classes
     assert made.keys() == {spec.name for spec in DATASETS["mvtec"]}
-    folder = data["mvtec"] / "fabric" / "test"
-    asked = {"class": "woven fabric", "ckpt_path": weights, "out": tmp_path / "out", "no_report": True}
+    folder = data["mvtec"] / "hex_nut" / "test"
+    asked = {"class": "Hex nut", "ckpt_path": weights, "out": tmp_path / "out", "no_report": True}
     status, out, err = run(monkeypatch, capfd, "filo/predict.py", folder, *flags(**asked, device="cpu"))
-    assert status == 0 and err.startswith("note: class fabric: described in") and err.count("\n") == 1
-    found, f1 = out.count(", anomalous"), made["fabric"].achieved["f1"]
+    assert status == 0 and err.startswith("note: class hex_nut: described in") and err.count("\n") == 1
+    found, f1 = out.count(", anomalous"), made["hex_nut"].achieved["f1"]
     hits = sum("/good/" not in line for line in out.splitlines() if ", anomalous" in line)
     assert found + out.count(", normal") == 6 and 2 * hits / (4 + found) == pytest.approx(f1)

@@ -118,7 +118,8 @@ def test_a_tensor_named_with_and_without_prefix_is_refused(tmp_path):
 
 
 def test_names_tell_the_kind():
-    assert [find_kind([*marks, "other"]) for marks in MARKS.values()] == ["published", "trained", "clip"]
+    assert [find_kind([*marks, "other"]) for marks in MARKS.values()] == list(MARKS)
+    assert set(MARKS) == {"published", "trained", "anomalyclip", "clip"}
     assert find_kind(openai_weights()) == find_kind(iter(MARKS["clip"])) == "clip"
     assert find_kind([]) is find_kind(["logit_scale"]) is None
 
