@@ -26,7 +26,14 @@ from filo.files import link_or_copy
 from filo.job import join
 from filo.meta import read_meta
 from filo.method import Method
-from filo.method_options import add_method_options, find_method, mosaic_rate, read_config, read_schedule
+from filo.method_options import (
+    add_method_options,
+    find_method,
+    mosaic_rate,
+    parse,
+    read_config,
+    read_schedule,
+)
 from filo.processes import Processes
 from filo.progress import Progress
 from filo.run_folder import TRAINING, start_run, trained_name
@@ -43,7 +50,7 @@ def parse_args() -> argparse.Namespace:
     options.add_prompt_option(add)
     rate = "share of 2x2 mosaics (default: 0.2 for FiLo on mvtec, otherwise 0)"
     add("--aug_rate", type=options.share, help=rate)
-    add_method_options(parser, find_method())
+    add_method_options(parser, method := find_method())
 
     add = parser.add_argument_group("speed: what is exact at fp32, and what is not").add_argument
     options.add_speed_options(add)
@@ -55,7 +62,7 @@ def parse_args() -> argparse.Namespace:
     add("--keep", choices=("all", "last"), default="all", help="epochs of a stage whose checkpoints are kept")
     add("--tensorboard", action="store_true", help="write its files as well, if that package is there")
     options.add_run_options(add)
-    return parser.parse_args()
+    return parse(parser, method)
 
 
 def main() -> None:

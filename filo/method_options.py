@@ -33,6 +33,25 @@ def add_method_options(parser: argparse.ArgumentParser, method: str) -> None:
     {"filo": _add_filo, "anomalyclip": _add_anomalyclip}[method](parser, add)
 
 
+def parse(parser: argparse.ArgumentParser, method: str) -> argparse.Namespace:
+    """Parse the command line; of a flag that only another method has, say so."""
+    args, left = parser.parse_known_args()
+    if left:
+        owners = [f"{flag} belongs to --method {owner}" for flag in left if (owner := _owner(flag, method))]
+        parser.error(f"unrecognized arguments: {' '.join(left)}{f' ({owners[0]})' if owners else ''}")
+    return args
+
+
+def _owner(flag: str, method: str) -> str | None:
+    """Name the other method that has a flag, if one has."""
+    for other in METHODS:
+        parser = argparse.ArgumentParser(add_help=False)
+        add_method_options(parser, other)
+        if other != method and flag.partition("=")[0] in parser._option_string_actions:
+            return other
+    return None
+
+
 def _add_filo(parser: argparse.ArgumentParser, add) -> None:
     presets = METHODS["filo"].presets
     add("--preset", choices=presets, default="official", help="whom to follow where program and paper differ")

@@ -212,7 +212,11 @@ def test_prompts_are_no_clip(prompts, train_flags, tmp_path, monkeypatch, capfd)
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        ({"adapter_epoch": 5}, "unrecognized arguments: --adapter_epoch"),
+        (
+            {"adapter_epoch": 5},
+            "unrecognized arguments: --adapter_epoch 5 (--adapter_epoch belongs to --method filo)",
+        ),
+        ({"depht": 5}, "unrecognized arguments: --depht 5"),
         ({"preset": "paper"}, "unrecognized arguments: --preset"),
         ({"t_n_ctx": 6}, "t_n_ctx 6: wanted"),
         ({"feature_map_layer": 1}, "feature_map_layer 1: wanted"),
@@ -224,6 +228,15 @@ def test_flags_that_do_not_fit_are_one_line(change, wanted, anomalyclip_flags, t
     status, _, err = run(monkeypatch, capfd, "train.py", *asked)
     assert status == 2 and wanted in err.splitlines()[-1]
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_a_published_command_without_the_method_is_told_what_it_lacks(monkeypatch, capfd):
+    status, _, err = run(monkeypatch, capfd, "train.py", "--dataset", "visa", "--print_freq", 1, "--depth", 9)
+    assert status == 2
+    assert (
+        "unrecognized arguments: --print_freq 1 --depth 9 (--print_freq belongs to --method anomalyclip)"
+        in err
+    )
 
 
 def test_help_explains_the_flags_of_the_method_that_is_asked_for(monkeypatch, capfd):
