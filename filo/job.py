@@ -38,7 +38,7 @@ def join() -> Iterator[Processes]:
     us, bond = _meet()
     try:
         # torchrun sends SIGTERM to those who are left when one is gone: who noticed that speaks first
-        with stopping(PATIENCE / 2), _silent(not us.is_first):
+        with stopping(PATIENCE), _silent(not us.is_first):
             yield us
             us.wait()
     except BaseException as error:
