@@ -30,7 +30,8 @@ class ClassTexts:
     `abnormal` is ordered description by description, within one position by position, so those of position i
     are `abnormal[i :: len(positions)]`. `states` names, for each run of texts that differ in position alone,
     the description in it; a general one is empty. `phrases` are what a detector looks for: general words,
-    then the class's own descriptions.
+    then the class's own descriptions. `image_prompts` and `patch_prompts` are those of an ensemble in its
+    order, each with its label, 0 normal and 1 abnormal.
     """
 
     normal: tuple[str, ...]
@@ -38,6 +39,8 @@ class ClassTexts:
     positions: tuple[str, ...]
     phrases: tuple[str, ...] = ()
     states: tuple[str, ...] = ()
+    image_prompts: tuple[tuple[str, int], ...] = ()
+    patch_prompts: tuple[tuple[str, int], ...] = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -1,0 +1,90 @@
+"""Which images a few-shot method is shown of each class, and how they reach its memory."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from filo.errors import InputError
+from filo.files import readable
+from filo.inputs import SUFFIXES
+from filo.method import Method
+from filo.references import draw
+from filo.transforms import open_image
+
+Images = Tensor | dict[int, Tensor]  # one size, or several by their side
+
+
+def choose_references(
+    root: Path, train: Mapping[str, Sequence[Path]], classes: Iterable[str], shots: int, seed: int
+) -> dict[str, list[Path]]:
+    """Choose `shots` of the normal training images of each class, the same for the same seed.
+
+    `train` gives them by class, in the order of meta.json in `root`.
+
+    Raises:
+        InputError: a class has fewer, or none.
+    """
+    chosen = {}
+    for name in classes:
+        images = train.get(name, ())
+        if len(images) < shots:
+            raise InputError(
+                f"{root / 'meta.json'} lists {len(images)} normal training images of the class {name!r}, "
+                f"wanted {shots} references: ask for fewer --shots, or add images and run the dataset's "
+                "script again"
+            )
+        chosen[name] = [images[i] for i in draw(len(images), shots, seed)]
+    return chosen
+
+
+def find_references(folder: Path, classes: Sequence[str], shots: int | None = None) -> dict[str, list[Path]]:
+    """Find the references of each class in a user's folder: `folder/CLASS/IMAGE`, or for a single class
+    `folder/IMAGE`; of more than `shots` the first by name.
+
+    Raises:
+        InputError: there are none for a class, or the folder holds those of other classes.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{readable(folder)}: no such folder of references")
+    folders = {each.name: each for each in sorted(folder.iterdir()) if each.is_dir()}
+    own = {name: folders.get(name) or folders.get(name.replace(" ", "_")) for name in classes}
+    if len(classes) == 1 and not folders:
+        own = {classes[0]: folder}
+    if missing := [name for name, place in own.items() if place is None]:
+        there = f"there are folders of {', '.join(folders)}" if folders else "it has no folders"
+        raise InputError(
+            f"{readable(folder)} has no references of the class {missing[0]!r} ({there}): put them into "
+            f"{readable(folder / missing[0].replace(' ', '_'))}"
+        )
+    found = {name: _images(place)[:shots] for name, place in own.items()}
+    if empty := [name for name, images in found.items() if len(images) < (shots or 1)]:
+        raise InputError(
+            f"{readable(own[empty[0]])} holds {len(found[empty[0]])} images, wanted {shots or 1} references "
+            f"of {empty[0]!r}: add some, or ask for fewer --shots"
+        )
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES]
+
+
+def remember(
+    method: Method, references: Mapping[str, Sequence[Path]], prepare: Callable[..., Images]
+) -> None:
+    """Show a method its references; `prepare` makes of a picture what the method's `predict` takes.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    for name, paths in references.items():
+        method.remember(name, stack([prepare(open_image(path)) for path in paths]))
+
+
+def stack(images: Sequence[Images]) -> Images:
+    """Put images of one picture each into a batch."""
+    if isinstance(images[0], dict):
+        return {side: torch.stack([each[side] for each in images]) for side in images[0]}
+    return torch.stack(list(images))
