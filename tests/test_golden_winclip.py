@@ -26,9 +26,8 @@ STORE = np.load(os.environ.get("WINCLIP_GOLDEN", DEFAULT))
 META = json.loads(str(STORE["meta"]))
 CLASSES = META["data"]["classes"]
 RUNS = {run["tag"]: run for run in META["runs"]}
-OF_A_CLASS = [f"data.{name}.{part}" for name in CLASSES for part in ("train", "test")]
+OF_A_CLASS = [f"data.{name}.{part}" for name in CLASSES for part in ("train", "test", "mask")]
 TESTS = [STORE[f"data.{name}.test"] for name in CLASSES]  # of each class the last picture is normal
-UNUSED = {f"data.{name}.mask" for name in CLASSES}  # for metrics, which the file has none of
 
 
 def golden(key):
@@ -70,6 +69,13 @@ def all_tested(clip):
     """All tested pictures in order, and the class of each."""
     names = [name for name, of_class in zip(CLASSES, TESTS, strict=True) for _ in of_class]
     return torch.cat([pictures(clip, name, "test") for name in CLASSES]), names
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_only_the_last_picture_of_a_class_has_no_anomaly(name):
+    masks = golden(f"data.{name}.mask")
+    assert masks.shape == golden(f"data.{name}.test").shape[:3]
+    assert masks.flatten(1).any(1).tolist() == [True] * (len(masks) - 1) + [False]
 
 
 @pytest.mark.parametrize("name", SIDES)
@@ -150,7 +156,7 @@ def test_the_harmonic_mean_by_itself(number):
 
 
 def test_every_key_is_checked():
-    known = {"meta", "tokens.class", "tokens.patch.stride9", "score.image", *OF_A_CLASS} | UNUSED
+    known = {"meta", "tokens.class", "tokens.patch.stride9", "score.image", *OF_A_CLASS}
     for name in SIDES:
         known |= {f"masks.{name}", f"tokens.{name}.stride7", f"score.window_{name}", f"map.{name}"}
     known |= {f"text.{name}.mean_{kind}" for name in CLASSES for kind in ("normal", "abnormal")}

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from filo.errors import InputError
 from filo.methods.memory import coreset, nearest
@@ -28,6 +29,37 @@ def plain(query, bank, k, with_own):
 def test_distances_are_those_of_the_whole_matrix(k, with_own, budget):
     found = nearest(QUERY, BANK, k, with_own, budget)
     torch.testing.assert_close(found, plain(QUERY, BANK, k, with_own), atol=1e-6, rtol=0)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor had that any operation made."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor):
+            self.count = max(self.count, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("with_own", [False, True])
+@pytest.mark.parametrize("width", [4, 256])
+def test_no_step_takes_more_memory_than_it_may_whatever_the_size_of_the_bank(width, with_own):
+    query, bank = torch.randn(2, 40, width), torch.randn(20_000, width)
+    budget = 4 * query.numel() + 40_000
+    with Largest() as largest:
+        found = nearest(query, bank, 2, with_own, budget)
+    assert 1000 < largest.count <= budget // 4
+    torch.testing.assert_close(found, plain(query, bank, 2, with_own), atol=1e-6, rtol=0)
+
+
+def test_tokens_in_half_precision_are_compared_in_float32():
+    found = nearest(QUERY.half(), BANK.half())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, nearest(QUERY.half().float(), BANK.half().float()), atol=0, rtol=0)
 
 
 def test_without_references_an_image_is_compared_with_itself():
@@ -94,6 +126,31 @@ def test_a_coreset_of_wide_tokens_is_chosen_in_fewer_dimensions_and_stays_wide()
     assert found.shape == (20, 300) and torch.equal(found, coreset(wide, 0.1))
     assert all((wide == token).all(1).any() for token in found)
     assert not torch.equal(found, coreset(wide, 0.1, seed=1))
+
+
+def test_a_coreset_of_wide_tokens_is_exact_where_asked_for():
+    wide = torch.randn(60, 300, generator=torch.Generator().manual_seed(3))
+    first = int(torch.randint(60, (), generator=torch.Generator().manual_seed(7)))
+    wanted = wide[greedy(F.normalize(wide, dim=-1), 12, first)]
+    assert torch.equal(coreset(wide, 0.2, seed=7, dimensions=None), wanted)
+
+
+def test_a_coreset_worked_out_by_hand():
+    """Directions from 0 to 70 degrees: after the first at 0 the farthest is at 70, then the one at 40."""
+    angles = torch.tensor([0.0, 10, 40, 60, 70]).deg2rad()
+    tokens = torch.stack([angles.cos(), angles.sin()], dim=1) * torch.tensor([[5.0], [1], [3], [2], [4]])
+    draws = {
+        seed: int(torch.randint(5, (), generator=torch.Generator().manual_seed(seed))) for seed in range(50)
+    }
+    seed = next(seed for seed, first in draws.items() if first == 0)
+    assert torch.equal(coreset(tokens, 0.2, seed), tokens[[0]])
+    assert torch.equal(coreset(tokens, 0.4, seed), tokens[[0, 4]])
+    assert torch.equal(coreset(tokens, 0.6, seed), tokens[[0, 2, 4]])
+
+
+def test_the_size_of_a_coreset_has_no_rounding_errors():
+    assert 0.07 * 100 > 7
+    assert len(coreset(torch.randn(100, 4), 0.07)) == 7
 
 
 def test_a_coreset_covers_better_than_chance():

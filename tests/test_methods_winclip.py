@@ -145,6 +145,30 @@ def test_an_image_smaller_than_a_window_is_refused(tiny_config):
         WinCLIPModel(small, WinCLIPConfig(), TEXTS)
 
 
+def test_references_of_another_size_are_refused_and_those_before_stay(model, images):
+    model.remember("nut", references(1))
+    before = model.predict(images, NAMES).maps
+    with pytest.raises(InputError, match=r"shape \(1, 3, 42, 42\); this CLIP was built for \(B, 3, 56, 56\)"):
+        model.remember("nut", torch.randn(2, 3, 42, 42))
+    with pytest.raises(InputError, match="no references of the class 'nut': wanted one or more"):
+        model.remember("nut", references(0))
+    assert torch.equal(model.predict(images, NAMES).maps, before)
+
+
+def test_images_of_another_size_are_refused(model):
+    with pytest.raises(InputError, match=r"shape \(1, 3, 70, 56\)"):
+        model.predict(torch.randn(1, 3, 70, 56), ["nut"])
+
+
+def test_distances_need_references_of_the_class(model, images):
+    seen = model.look(images)
+    with pytest.raises(InputError, match="no references of the class 'bolt' are remembered; known: none"):
+        model.distances(seen, "bolt")
+    model.remember("nut", references(1))
+    with pytest.raises(InputError, match="class 'bolt' are remembered; known: nut"):
+        model.distances(seen, "bolt")
+
+
 def test_a_class_without_texts_is_named(model, images):
     with pytest.raises(InputError, match="no texts for the class 'cable'; known: nut, bolt"):
         model.predict(images[:1], ["cable"])

@@ -31,11 +31,12 @@ def embed_windows(tower: VisionTower, images: Tensor, patches: Tensor) -> Tensor
         patches: (W, K), as `window_patches` gives them
     """
     x = tower.visual._embeds(images)  # (B, 1 + N, C)
-    (B, _, C), (W, K) = x.shape, patches.shape
-    index = torch.cat([torch.zeros(W, 1, dtype=torch.long), patches + 1], dim=1).to(x.device)  # (W, 1 + K)
-    windows = x[:, index].reshape(B * W, 1 + K, C)
+    (B, T, C), (W, K) = x.shape, patches.shape
+    index = torch.cat([torch.zeros(W, 1, dtype=torch.long), patches + 1], dim=1)  # (W, 1 + K)
+    index = (index + T * torch.arange(B)[:, None, None]).flatten(0, 1).to(x.device)  # of all images' tokens
+    parts, flat = index.split(max(1, AT_ONCE // (1 + K))), x.reshape(B * T, C)
     with torch.autocast(x.device.type, tower.dtype, enabled=tower.dtype != torch.float32):
-        tokens = [_class_token(tower, part) for part in windows.split(max(1, AT_ONCE // (1 + K)))]
+        tokens = [_class_token(tower, flat[part]) for part in parts]
     return tower.project(torch.cat(tokens)).view(B, W, -1)
 
 

@@ -2,8 +2,16 @@
 (arXiv 2303.14814). Nothing is trained.
 
 The preset `official` is what the third-party program at github.com/zqhang/WinCLIP-pytorch does, as the
-authors released none; `paper` takes the patch tokens of the last block but one. Which texts are compared with
-is said from outside (`prompts/ensembles/`): the program has 21 templates, the paper 22.
+authors released none; `paper` takes the patch tokens of the last block but one. What the paper further has:
+
+- It masks what lies outside a window, the program drops it; that comes to the same.
+- It has 22 templates, the program 21. Which texts are compared with is said from outside, by the ensembles
+  `winclip` and `winclip_program`.
+- It cuts a long picture into squares of its shorter side, each at most 0.8 of that side after the one before.
+  A method gets squares: cutting is for the caller, as is the mean over the squares of scores, and of maps
+  where they overlap. References are then all squares of the reference pictures.
+
+At the CLIP's own image size its position embeddings are used unchanged; at another one they are resized.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,7 +110,13 @@ class WinCLIPModel(Method):
 
     @torch.no_grad()
     def remember(self, class_name: str, references: Tensor) -> None:
-        """Keep the features of normal images (K, 3, S, S) of a class, instead of earlier ones."""
+        """Keep the features of normal images (K, 3, S, S) of a class, instead of earlier ones.
+
+        Raises:
+            InputError: there are none, or they have another size.
+        """
+        if not len(references):
+            raise InputError(f"there are no references of the class {class_name!r}: wanted one or more")
         seen = [self.look(image[None]) for image in references]
         kept = {name: torch.cat([each.windows[name][0] for each in seen]) for name in SIDES}
         patches = torch.cat([each.patches[0] for each in seen])
@@ -152,7 +166,14 @@ class WinCLIPModel(Method):
         return (3 / total).nan_to_num(0, 0, 0)
 
     def distances(self, features: WinFeatures, class_name: str) -> dict[str, Tensor]:
-        """How far windows (B, W) and patches (B, N) are from those of a class's references."""
+        """How far windows (B, W) and patches (B, N) are from those of a class's references.
+
+        Raises:
+            InputError: the class has none.
+        """
+        if class_name not in self.memory:
+            known = ", ".join(self.memory) or "none"
+            raise InputError(f"no references of the class {class_name!r} are remembered; known: {known}")
         kept = self.memory[class_name]
         found = {name: nearest(features.windows[name], kept[name]) for name in SIDES}
         return found | {"patch": nearest(features.patches, kept["patch"])}
