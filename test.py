@@ -1,9 +1,10 @@
-"""Evaluate a trained FiLo or AnomalyCLIP on a dataset: image and pixel metrics per class, as in the papers.
+"""Evaluate a method on a dataset: image and pixel metrics per class, as in the papers.
 
 python test.py --dataset mvtec --data_path ./data/mvtec --ckpt_path ./checkpoints/filo_visa/filo.safetensors
+python test.py --dataset mvtec --data_path ./data/mvtec --method winclip --shots 4 --seed 0 1 2 3 4
 
-Method and architecture come from the checkpoint. Zero-shot means that the dataset tested here is not the one
-trained on.
+Method and architecture come from the checkpoint; WinCLIP and FADE need none. Zero-shot means that the dataset
+tested here is not the one trained on.
 """
 
 import argparse
@@ -13,15 +14,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from filo import options
-from filo.all_methods import kept_state, make_model, switch_off
 from filo.calibrate import calibrate_run
-from filo.checkpoint import Checkpoint, load_checkpoint
+from filo.checkpoint import Checkpoint
 from filo.class_result import ClassResult
 from filo.datasets import AnomalyDataset
 from filo.decisions import decisions_path, describe_scoring, find_thresholds, read_decisions
 from filo.determinism import make_repeatable
-from filo.errors import exit_clearly
+from filo.errors import InputError, exit_clearly
 from filo.evaluate import LEVELS, evaluate, format_table
 from filo.files import write_json, write_text
 from filo.job import join
@@ -37,7 +39,9 @@ from filo.results import describe
 from filo.resume import require_same_everywhere, settings
 from filo.run_folder import TEST, require_free
 from filo.run_lock import hold
-from filo.trained_clip import load_trained_clip
+from filo.seeds import seed_folder, summarise
+from filo.subject import Subject, load_subject, name_of, show_references
+from filo.untrained import add_settings, find_untrained
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,6 +54,9 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument_group("method: what is tested").add_argument
     options.add_checkpoint_options(add)
     options.add_without_option(add, ABLATIONS)
+    add("--shots", type=options.count, default=0, help="normal training images of each class that are shown")
+    if method := find_untrained():
+        add_settings(parser, method)
 
     add = parser.add_argument_group("grounding: where anomalies are looked for").add_argument
     options.add_detector_options(add)
@@ -66,7 +73,8 @@ def parse_args() -> argparse.Namespace:
     )
     add("--batch_size", type=options.positive, default=1, help="images at once, of each process")
     add("--metrics", choices=LEVELS, default=LEVELS[-1], help="which are computed and shown")
-    add("--seed", type=options.seed, default=0, help="recorded; evaluation draws nothing")
+    several = "of the references; of several seeds come the means and standard deviations as well"
+    add("--seed", type=options.seed, nargs="+", default=[0], help=several)
     add("--report", action="store_true", help="write report.html: table, curves, pictures")
     add(
         "--calibrate",
@@ -82,42 +90,51 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     with join() as us:
         args = parse_args()
-        folder = args.save_path or args.ckpt_path.parent / f"test_on_{args.dataset}"
+        name = name_of(args)
+        folder = (
+            args.save_path
+            or name.parent / f"{'' if args.ckpt_path else f'{args.method}_'}test_on_{args.dataset}"
+        )
         with us.first_only(hold(folder, TEST)):
-            test(args, folder, us)
+            test_all(args, folder, us)
 
 
-def test(args: argparse.Namespace, folder: Path, us: Processes) -> None:
+def test_all(args: argparse.Namespace, folder: Path, us: Processes) -> None:
+    """Test by one seed, or by several, each in a folder of its own, and then what they come to."""
+    device, seeds = pick_device(us.own_device(args.device)), args.seed
+    if len(seeds) > 1 and not args.shots:
+        raise InputError("several --seed draw several references: give --shots as well, or one seed")
+    meta = read_meta(args.data_path, "test")
+    subject = load_subject(args, meta.classes, device)
+    for seed in seeds:
+        own = seed_folder(folder, seed) if len(seeds) > 1 else folder
+        test(argparse.Namespace(**vars(args) | {"seed": seed}), own, subject, meta, device, us)
+    if len(seeds) > 1 and us.is_first:
+        print(f"{len(seeds)} seeds, means and standard deviations:\n{summarise(folder, seeds)}")
+
+
+def test(
+    args: argparse.Namespace, folder: Path, subject: Subject, meta: Meta, device: torch.device, us: Processes
+) -> None:
     """Test, or go on with the unfinished test of the same that the folder holds."""
-    device = pick_device(us.own_device(args.device))
     make_repeatable(args.seed, args.deterministic)
-    checkpoint = load_checkpoint(args.ckpt_path, args.features_list, options.asked_of_checkpoint(args))
-    decisions = read_decisions(decisions_path(args.ckpt_path))  # now, so that a damaged file costs no hours
-    meta, config = read_meta(args.data_path, "test"), switch_off(checkpoint.config, args.without)
-    texts = options.read_texts(args, meta.classes, config)
+    checkpoint, config, clip, texts = subject.checkpoint, subject.config, subject.clip, subject.texts
+    decisions = read_decisions(decisions_path(name_of(args)))  # now, so that a damaged file costs no hours
     warn_if_seen(args, checkpoint, meta)
     if us.is_first:
         require_free(folder, TEST)
         write_json(folder / "args.json", plain(vars(args)))  # now, so that a bad folder costs no hours
-    clip = load_trained_clip(
-        args.ckpt_path, checkpoint, args.clip_model, args.clip_pretrained, args.image_size, device
-    )
-    options.set_speed(args, clip, device)
-    if clip.image_size != (trained := checkpoint.clip["image_size"]):
-        print(f"note: tested at {clip.image_size} pixels, trained at {trained}", file=sys.stderr)
+    show_references(subject, args.data_path, meta.classes, args.shots, args.seed, device)
     contents = {"CLIP weights": clip.sha256, "meta.json": meta.sha256, "config": asdict(config)}
     about = settings(plain(vars(args))) | contents
     require_same_everywhere(us, about | {"checkpoint": checkpoint.sha256})
     boxes, detector = localise(args, meta, texts, config.boxes, clip.image_size, device, us)
     scoring = (config, clip.image_size, args.precision, args.without, detector, texts)
-    scoring = describe_scoring(checkpoint.sha256, *scoring)
-    environment, is_kept = describe_environment(device), not args.no_resume
-    what = (meta.entries, clip.image_size, about | scoring, environment, is_kept)
+    scoring = describe_scoring(checkpoint.sha256, *scoring, subject.references)
+    environment, is_kept, side = describe_environment(device), not args.no_resume, subject.model.map_side
+    what = (meta.entries, side, about | scoring, environment, is_kept)
     kept = open_kept(folder, *what) if us.is_first else None
-    dataset = AnomalyDataset(meta, clip.image_size, clip.mean, clip.std)
-    model = make_model(clip, config, texts)
-    model.load_trained_state(kept_state(checkpoint.state, checkpoint.config, config))
-    model.to(device).eval()
+    dataset = AnomalyDataset(meta, side, clip.mean, clip.std, sides=subject.model.sides)
 
     started = time.perf_counter()
     workers = options.count_workers(args, device.type)
@@ -125,13 +142,17 @@ def test(args: argparse.Namespace, folder: Path, us: Processes) -> None:
     recorder = Recorder(folder, meta.root, texts, config.boxes, boxes, pictures)
     how = (args.batch_size, device, workers, boxes, args.eval_size, recorder, args.report, kept, us)
     how += (args.metrics,)
-    results = evaluate(model, dataset, *how)
+    results = evaluate(subject.model, dataset, *how)
     seconds = time.perf_counter() - started
     if not us.is_first:
         return
 
     environment |= {"processes": us.count}
-    record = describe(args, config, checkpoint, meta, results, environment) | {"detector": detector}
+    record = describe(args, config, checkpoint, meta, results, environment, subject.prompts)
+    record |= {
+        "detector": detector,
+        "references": {n: list(files) for n, files in subject.references.items()},
+    }
     computed = len(dataset) - kept.taken
     record |= {"scoring": scoring, "seconds": round(seconds, 2), "images_computed": computed}
     record |= {"seconds_per_image": round(seconds / computed, 4) if computed else None}

@@ -8,13 +8,16 @@ from torch import Tensor
 from filo.clip.load import CLIP
 from filo.errors import InputError
 from filo.method import Method
-from filo.methods import anomalyclip, filo_config
+from filo.methods import anomalyclip, fade_config, filo_config, winclip
 from filo.methods.anomalyclip import AnomalyCLIPConfig, AnomalyCLIPModel
+from filo.methods.fade import FADEModel
+from filo.methods.fade_config import FADEConfig
 from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import FiLoConfig
+from filo.methods.winclip import WinCLIPConfig, WinCLIPModel
 from filo.prompts import ClassTexts
 
-Config = FiLoConfig | AnomalyCLIPConfig
+Config = FiLoConfig | AnomalyCLIPConfig | WinCLIPConfig | FADEConfig
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Known:
     presets: Mapping[str, Config]
     from_dict: Callable[[dict], Config]
     model: Callable[[CLIP, Config, Mapping[str, ClassTexts]], Method]
+    is_trained: bool = True
 
 
 METHODS = {
@@ -37,7 +41,14 @@ METHODS = {
         anomalyclip.config_from_dict,
         AnomalyCLIPModel,
     ),
+    "winclip": Known(
+        "WinCLIP", WinCLIPConfig, winclip.PRESETS, winclip.config_from_dict, WinCLIPModel, is_trained=False
+    ),
+    "fade": Known(
+        "FADE", FADEConfig, fade_config.PRESETS, fade_config.config_from_dict, FADEModel, is_trained=False
+    ),
 }
+TRAINED = tuple(name for name, known in METHODS.items() if known.is_trained)
 
 
 def method_name(config: Config) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filo import options
 from filo.decisions import (
+    UNTRAINED,
     Decision,
     Decisions,
     decisions_path,
@@ -175,7 +176,7 @@ def _read_about(run: Path) -> dict:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
         of_class(about["scoring"], "")
-        Path(about["arguments"]["ckpt_path"])
+        Path(about["arguments"]["ckpt_path"] or "")
         return about
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
@@ -204,6 +205,8 @@ def _labelled(run: Path, all_normal: bool) -> Iterator[tuple[Record, int]]:
 
 def _beside(about: Mapping) -> Path:
     """Where the thresholds of a run go: beside its checkpoint, which must still be the same."""
+    if about["arguments"]["ckpt_path"] is None:  # a method that needs none
+        return decisions_path(UNTRAINED / str(about.get("method")))
     checkpoint = Path(about["arguments"]["ckpt_path"])
     if not checkpoint.is_file():
         raise InputError(f"the run's checkpoint {checkpoint} is not there: name the file to write by --out")

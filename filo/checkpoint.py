@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from filo import published_anomalyclip
-from filo.all_methods import METHODS, Config, method_name
+from filo.all_methods import METHODS, TRAINED, Config, method_name
 from filo.clip.load import OPENAI_MEAN_STD
 from filo.clip.sizes import read_sizes
 from filo.errors import InputError, exit_clearly
@@ -187,7 +187,8 @@ def _load_ours(path: Path, header: dict[str, str]) -> Checkpoint:
         )
     try:
         config, clip, provenance = (json.loads(header[key]) for key in ("config", "clip", "provenance"))
-        config = METHODS[header.get("method", "filo")].from_dict(config)
+        known = {name: METHODS[name] for name in TRAINED}
+        config = known[header.get("method", "filo")].from_dict(config)
         _check_fields("clip", clip, CLIP_FIELDS)
         _check_clip(clip)
         _check_fields("provenance", provenance, PROVENANCE_FIELDS)
@@ -251,7 +252,7 @@ def say_what(weights: Mapping[str, Tensor]) -> str:
     if kind == "trained":
         return f"it holds a FiLo's trained tensors, but their header is lost (format not stated); {wanted}"
     some = ", ".join(sorted(weights)[:3])
-    known = " or ".join(_article(known.title) for known in METHODS.values())
+    known = " or ".join(_article(METHODS[name].title) for name in TRAINED)
     return f"its {len(weights)} tensors are none of {known} ({some or 'it is empty'}); {wanted}"
 
 

@@ -16,7 +16,16 @@ from torch.utils.data import DataLoader, Dataset
 from filo import transforms
 from filo.errors import InputError
 from filo.meta import Entry, Meta
-from filo.transforms import image_size, image_tensor, mask_tensor, mosaic, open_image, open_mask
+from filo.transforms import (
+    Images,
+    image_size,
+    image_tensors,
+    mask_tensor,
+    mosaic,
+    open_image,
+    open_mask,
+    stack_images,
+)
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
@@ -24,7 +33,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 class Sample(NamedTuple):
     """One item, ready for CLIP: image (3, S, S), None if its features are kept; mask (S, S) boolean."""
 
-    image: Tensor | None
+    image: Images | None
     mask: Tensor
     label: int
     index: int
@@ -34,11 +43,12 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
     """Several items, each of its own class: masks (B, S, S) boolean, labels (B,), B entries.
 
-    `images` (L, 3, S, S) are those that were read, of the rows `live`: all of them, unless features are kept.
+    `images` (L, 3, S, S), or by side, are those that were read, of the rows `live`: all of them, unless
+    features are kept.
     `mosaics` are the rows that are put together of several images.
     """
 
-    images: Tensor
+    images: Images
     masks: Tensor
     labels: Tensor
     entries: list[Entry]
@@ -61,7 +71,8 @@ class AnomalyDataset(Dataset):
     augmentation for MVTec). A mosaic keeps the item's own label unless `mosaic_label` is `any`. What is
     drawn depends on seed, `epoch` and index alone, not on workers or order.
 
-    `kept` are the images whose features are at hand, so that they need not be read; mosaics are.
+    With `sides` images come at each of these sizes, by side, and `side` is that of the masks. `kept` are the
+    images whose features are at hand, so that they need not be read; mosaics are.
     """
 
     def __init__(
@@ -73,10 +84,11 @@ class AnomalyDataset(Dataset):
         aug_rate: float = 0.0,
         mosaic_label: str = "own",
         seed: int = 0,
+        sides: Sequence[int] | None = None,
     ) -> None:
         if not 0 <= aug_rate <= 1:
             raise InputError(f"aug_rate {aug_rate}: wanted a probability between 0 and 1")
-        self.meta, self.side, self.mean, self.std = meta, side, mean, std
+        self.meta, self.side, self.mean, self.std, self.sides = meta, side, mean, std, sides
         self.aug_rate, self.mosaic_label, self.seed = aug_rate, mosaic_label, seed
         self.epoch = 0
         self.kept: frozenset[Path] = frozenset()
@@ -99,8 +111,8 @@ class AnomalyDataset(Dataset):
         image, mask = self._open(entry)
         return Sample(self._prepare(image), mask_tensor(mask, self.side), entry.label, index)
 
-    def read_image(self, entry: Entry) -> Tensor:
-        """Give an image of the dataset as it is, (3, S, S)."""
+    def read_image(self, entry: Entry) -> Images:
+        """Give an image of the dataset as it is, (3, S, S), or by side."""
         return self._prepare(open_image(entry.image))
 
     def read_mask(self, entry: Entry) -> Tensor:
@@ -108,8 +120,8 @@ class AnomalyDataset(Dataset):
         mask = open_mask(entry.mask, image_size(entry.image)) if entry.mask else None
         return mask_tensor(mask, self.side)
 
-    def _prepare(self, image: Image.Image) -> Tensor:
-        return image_tensor(image, self.side, self.mean, self.std)
+    def _prepare(self, image: Image.Image) -> Images:
+        return image_tensors(image, self.side, self.mean, self.std, self.sides)
 
     def _open(self, entry: Entry) -> tuple[Image.Image, Image.Image | None]:
         image = open_image(entry.image)
@@ -151,7 +163,7 @@ def iterate(
         samples = [_unwrap(item) for item in items]
         live = [row for row, sample in enumerate(samples) if sample.image is not None]
         yield Batch(
-            torch.stack([samples[row].image for row in live]) if live else torch.empty(0),
+            stack_images([samples[row].image for row in live]) if live else torch.empty(0),
             torch.stack([sample.mask for sample in samples]),
             torch.tensor([sample.label for sample in samples]),
             [dataset.entries[sample.index] for sample in samples],

@@ -17,6 +17,7 @@ from filo.plots import Scale
 from filo.prompts import ClassTexts
 
 FORMAT = "filo-decisions-1"
+UNTRAINED = Path("results")  # folder of what belongs to methods that have no checkpoint
 
 
 def decisions_path(checkpoint: Path) -> Path:
@@ -32,10 +33,12 @@ def describe_scoring(
     without: Sequence[str],
     detector: Mapping,
     texts: Mapping[str, ClassTexts],
+    references: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict:
     """Say what scores depend on beside the image, fit for JSON.
 
-    `detector` is a run's record of it (`filo.localise`); of each class's texts there is a hash.
+    `detector` is a run's record of it (`filo.localise`); of each class's texts there is a hash, and of its
+    `references`, hashes by file, another, where there are any.
     """
     by_boxes = {name: detector.get(name) for name in ("identity", "thresholds")}
     return {
@@ -46,13 +49,17 @@ def describe_scoring(
         **{name: getattr(config, name) for name in config.of_testing},
         "without": sorted(without),
         "detector": "none" if detector["kind"] == "none" else by_boxes,
-        "texts": {name: hash_texts(of_class) for name, of_class in texts.items()},
+        "texts": {
+            name: hash_texts(of_class, (references or {}).get(name)) for name, of_class in texts.items()
+        },
     }
 
 
-def hash_texts(texts: ClassTexts) -> str:
-    """Hash what the text encoder reads and the detector looks for."""
-    read = (texts.normal, texts.abnormal, texts.phrases)
+def hash_texts(texts: ClassTexts, references: Mapping[str, str] | None = None) -> str:
+    """Hash what the text encoder reads and the detector looks for, and the references that were shown."""
+    read = [texts.normal, texts.abnormal, texts.phrases]
+    read += [texts.patch_prompts] if texts.patch_prompts else []
+    read += [sorted(references.values())] if references else []
     return hashlib.sha256(json.dumps(read).encode()).hexdigest()
 
 

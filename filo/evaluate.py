@@ -23,6 +23,7 @@ from filo.metrics import COLUMNS, IMAGE_COLUMNS, PIXEL_COLUMNS, class_metrics, m
 from filo.outcomes import Kept, Outcome
 from filo.processes import ALONE, Processes
 from filo.prompts import spoken
+from filo.transforms import move_images
 
 # what --metrics chooses, in the words of AnomalyCLIP's program
 LEVELS = ("image-level", "pixel-level", "image-pixel-level")
@@ -109,7 +110,7 @@ def _answer(
     """Give what the method says about each batch, on the CPU, and its masks."""
     for batch in batches:
         of_batch = None if boxes is None else [boxes[entry] for entry in batch.entries]
-        images = batch.images.to(device, non_blocking=True)
+        images = move_images(batch.images, device)
         yield _to_cpu(method.predict(images, batch.class_names, boxes=of_batch)), batch.masks
 
 

@@ -4,16 +4,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from PIL import Image
 
 from filo.errors import InputError
 from filo.files import readable
 from filo.inputs import SUFFIXES
 from filo.method import Method
 from filo.references import draw
-from filo.transforms import open_image
-
-Images = Tensor | dict[int, Tensor]  # one size, or several by their side
+from filo.transforms import Images, move_images, open_image, stack_images
 
 
 def choose_references(
@@ -72,7 +70,10 @@ def _images(folder: Path) -> list[Path]:
 
 
 def remember(
-    method: Method, references: Mapping[str, Sequence[Path]], prepare: Callable[..., Images]
+    method: Method,
+    references: Mapping[str, Sequence[Path]],
+    prepare: Callable[[Image.Image], Images],
+    device: torch.device,
 ) -> None:
     """Show a method its references; `prepare` makes of a picture what the method's `predict` takes.
 
@@ -80,11 +81,5 @@ def remember(
         InputError: one cannot be read.
     """
     for name, paths in references.items():
-        method.remember(name, stack([prepare(open_image(path)) for path in paths]))
-
-
-def stack(images: Sequence[Images]) -> Images:
-    """Put images of one picture each into a batch."""
-    if isinstance(images[0], dict):
-        return {side: torch.stack([each[side] for each in images]) for side in images[0]}
-    return torch.stack(list(images))
+        images = stack_images([prepare(open_image(path)) for path in paths])
+        method.remember(name, move_images(images, device))

@@ -10,6 +10,7 @@ from filo.clip.vision import ImageFeatures
 from filo.errors import InputError
 from filo.grounding.boxes import Boxes
 from filo.prompts import ClassTexts
+from filo.transforms import Images
 
 # how files become pixels (`filo.transforms`); raised when that changes, so that nothing old is used
 PIXELS = 2
@@ -43,14 +44,28 @@ class Method(nn.Module):
         super().__init__()
         self.clip, self.config, self.texts = clip, config, dict(texts)
 
+    @property
+    def sides(self) -> tuple[int, ...] | None:
+        """The image sizes that `predict` wants, by side; None for the CLIP's own alone."""
+        return None
+
+    @property
+    def map_side(self) -> int:
+        """The side of the maps."""
+        return self.clip.image_size
+
+    def remember(self, class_name: str, references: Images) -> None:
+        """Keep what normal images of a class look like, given as to `predict`, instead of earlier ones."""
+        raise NotImplementedError
+
     def predict(
         self,
-        images: Tensor,
+        images: Images,
         class_names: Sequence[str],
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score a batch of images (B, 3, S, S), each of its own class.
+        """Score a batch of images (B, 3, S, S), or by side where there are `sides`, each of its own class.
 
         `positions` are for each image indices into `ClassTexts.positions`, none at all for all of them;
         `boxes` are what a detector found in it.

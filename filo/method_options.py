@@ -5,7 +5,7 @@ import sys
 from dataclasses import replace
 
 from filo import options
-from filo.all_methods import METHODS, Config
+from filo.all_methods import METHODS, TRAINED, Config
 from filo.errors import InputError
 from filo.methods.anomalyclip import AnomalyCLIPConfig
 from filo.methods.filo_config import ABLATIONS, AT_TEST_ONLY, ablate
@@ -17,7 +17,7 @@ NO_EFFECT = "kept for old scripts: every epoch is printed and saved"
 def find_method() -> str:
     """Read --method off the command line, as the other flags depend on it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--method", choices=METHODS, default="filo")
+    parser.add_argument("--method", choices=TRAINED, default="filo")
     words = [word for word in sys.argv[1:] if word not in ("-h", "--help")]
     return parser.parse_known_args(words)[0].method
 
@@ -25,7 +25,7 @@ def find_method() -> str:
 def add_method_options(parser: argparse.ArgumentParser, method: str) -> None:
     """Add the groups of flags that say what is trained and how."""
     add = parser.add_argument_group("method: what is trained").add_argument
-    add("--method", choices=METHODS, default="filo", help="whose other flags --help then explains")
+    add("--method", choices=TRAINED, default="filo", help="whose other flags --help then explains")
     add("--clip_model", default="ViT-L-14-336", help="an open_clip ViT, or a JSON file like its configs")
     add("--clip_pretrained", default="openai", help="a weights tag, a local file, or drawn:SEED")
     add("--image_size", type=options.side, default=518, help="side of the square images, in pixels")
@@ -35,16 +35,20 @@ def add_method_options(parser: argparse.ArgumentParser, method: str) -> None:
 
 def parse(parser: argparse.ArgumentParser, method: str) -> argparse.Namespace:
     """Parse the command line; of a flag that only another method has, say so."""
-    args, left = parser.parse_known_args()
-    if left:
-        owners = [f"{flag} belongs to --method {owner}" for flag in left if (owner := _owner(flag, method))]
-        parser.error(f"unrecognized arguments: {' '.join(left)}{f' ({owners[0]})' if owners else ''}")
-    return args
+    fail = parser.error
+
+    def explain(message: str) -> None:
+        words = message.removeprefix("unrecognized arguments: ").split() if "unrecognized" in message else ()
+        owners = [f"{flag} belongs to --method {owner}" for flag in words if (owner := _owner(flag, method))]
+        fail(f"{message}{f' ({owners[0]})' if owners else ''}")
+
+    parser.error = explain
+    return parser.parse_args()
 
 
 def _owner(flag: str, method: str) -> str | None:
     """Name the other method that has a flag, if one has."""
-    for other in METHODS:
+    for other in TRAINED:
         parser = argparse.ArgumentParser(add_help=False)
         add_method_options(parser, other)
         if other != method and flag.partition("=")[0] in parser._option_string_actions:

@@ -15,6 +15,8 @@ from filo.precision import DTYPES, is_native
 from filo.prompts import ClassTexts, PromptBook, agnostic_texts, find_prompt_file
 from filo.transforms import LARGEST, allow_pixels
 
+METHODS = ("filo", "anomalyclip", "winclip", "fade")
+
 
 class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
     """Adds the default to a help text, unless it is none or the text speaks of it already."""
@@ -47,10 +49,14 @@ def add_prompt_option(add: Callable, default: str = "prompts/<dataset>.json") ->
 
 def add_checkpoint_options(add: Callable) -> None:
     flags = ("--ckpt_path", "--checkpoint_path")  # FiLo's program, AnomalyCLIP's
-    add(*flags, type=Path, required=True, help="a checkpoint of train.py, or a published one")
-    add("--clip_model", help="the checkpoint's CLIP by another name or config file")
+    add(*flags, type=Path, help="a checkpoint of train.py, or a published one; winclip and fade need none")
+    flags = ("--clip_model", "--model-name")  # --model-name and --pretrained are those of FADE's program
+    add(
+        *flags, help="the checkpoint's CLIP by another name or config file (winclip, fade: ViT-B-16-plus-240)"
+    )
     add(
         "--clip_pretrained",
+        "--pretrained",
         help="the checkpoint's CLIP weights at another place; checkpoint: those in a published file",
     )
     add("--image_size", type=side, help="another side than in training, in pixels")
@@ -70,7 +76,17 @@ def add_checkpoint_options(add: Callable) -> None:
         help="of AnomalyCLIP: taps before it are not used (default: as in training)",
     )
     add("--sigma", type=rate, help="of AnomalyCLIP: pixels of the maps' Gaussian (default: 4)")
-    add("--method", choices=("filo", "anomalyclip"), help="must be the checkpoint's")
+    add(
+        "--method",
+        type=method_name,
+        choices=METHODS,
+        help="winclip or fade, which need no checkpoint; otherwise it must be the checkpoint's",
+    )
+
+
+def method_name(text: str) -> str:
+    """Read a method's name."""
+    return {"clip-lmfa": "fade"}.get(text, text)
 
 
 def asked_of_checkpoint(args: argparse.Namespace) -> dict[str, object]:

@@ -3,10 +3,9 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from filo import options
 from filo.all_methods import Config, method_name, preset_name
 from filo.checkpoint import Checkpoint
 from filo.class_result import ClassResult
@@ -22,8 +21,11 @@ def describe(
     meta: Meta,
     results: Sequence[ClassResult],
     environment: dict,
+    prompts: Mapping[str, str],
 ) -> dict:
-    """Describe a test by test.py's arguments; `config` is the checkpoint's without what was switched off."""
+    """Describe a test by test.py's arguments; `config` is the checkpoint's without what was switched off,
+    `prompts` the hash of every file that its texts come from.
+    """
     return {
         "command": shlex.join(["python", *sys.argv]),
         "arguments": plain(vars(args)),
@@ -41,7 +43,7 @@ def describe(
             "checkpoint": checkpoint.sha256,
             "clip_weights": checkpoint.clip["sha256"],
             "meta.json": meta.sha256,
-            "prompts": options.hash_prompts(args, config),
+            "prompts": dict(prompts),
         },
         "trained": checkpoint.provenance,
         "seed": args.seed,

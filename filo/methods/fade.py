@@ -28,14 +28,13 @@ from filo.fusion import (
 from filo.grounding.boxes import Boxes, cell_of
 from filo.method import Method, Prediction
 from filo.methods.fade_config import FADEConfig
-from filo.methods.memory import coreset, nearest
+from filo.methods.memory import coreset, leave_one_out, nearest
 from filo.prompts import ClassTexts
 from filo.text_models import TextModel, fit_text_model
+from filo.transforms import Images
 
 BEFORE = "a photo of a "  # before every prompt, also a whole sentence; and a full stop behind it
 AT_ONCE = 64  # texts that are encoded together
-
-Images = Mapping[int, Tensor]  # by side, (B, 3, side, side)
 
 
 class Seen(NamedTuple):
@@ -188,13 +187,7 @@ class FADEModel(Method):
         of what they say of normal images: their weight is the inverse of the level below which 99 % of the
         references' own values lie. Each reference is compared with the others, a single one with itself.
         """
-        left_out = []
-        for i, own in enumerate(patches):
-            others = [each for j, each in enumerate(patches) if j != i]
-            banks = [torch.cat([each[n][0] for each in others]) if others else None for n in range(len(own))]
-            k, alone = (1, False) if others else (2, True)
-            found = (nearest(each, bank, k, alone) for each, bank in zip(own, banks, strict=True))
-            left_out.append([to_square(each) for each in found])
+        left_out = [[to_square(each) for each in of_image] for of_image in leave_one_out(patches)]
         scales = weigh_scales(left_out)
         factor = self.config.vision_segmentation_multiplier
         maps = [factor * self.enlarge(each, scales) for each in left_out]
