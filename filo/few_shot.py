@@ -1,6 +1,7 @@
 """Which images a few-shot method is shown of each class, and how they reach its memory."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,7 +38,29 @@ def choose_references(
     return chosen
 
 
-def find_references(folder: Path, classes: Sequence[str], shots: int | None = None) -> dict[str, list[Path]]:
+@dataclass(frozen=True)
+class References:
+    """A user's folder of normal images; of each class the first `shots` by name, or all.
+
+    `is_single`: all images are of one class, which may lie in the folder itself.
+    """
+
+    folder: Path
+    shots: int | None = None
+    is_single: bool = True
+
+    def find(self, class_name: str) -> list[Path]:
+        """Give the references of a class.
+
+        Raises:
+            InputError: there are none.
+        """
+        return find_references(self.folder, [class_name], self.shots, self.is_single)[class_name]
+
+
+def find_references(
+    folder: Path, classes: Sequence[str], shots: int | None = None, is_single: bool = True
+) -> dict[str, list[Path]]:
     """Find the references of each class in a user's folder: `folder/CLASS/IMAGE`, or for a single class
     `folder/IMAGE`; of more than `shots` the first by name.
 
@@ -48,7 +71,7 @@ def find_references(folder: Path, classes: Sequence[str], shots: int | None = No
         raise InputError(f"{readable(folder)}: no such folder of references")
     folders = {each.name: each for each in sorted(folder.iterdir()) if each.is_dir()}
     own = {name: folders.get(name) or folders.get(name.replace(" ", "_")) for name in classes}
-    if len(classes) == 1 and not folders:
+    if is_single and len(classes) == 1 and not folders:
         own = {classes[0]: folder}
     if missing := [name for name, place in own.items() if place is None]:
         there = f"there are folders of {', '.join(folders)}" if folders else "it has no folders"

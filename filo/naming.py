@@ -1,6 +1,6 @@
 """Which class is meant by a name, and what is known of it: its texts, or the general states alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,14 @@ class NamedClass:
     found_in: Path | None = None
 
 
-def find_class(name: str, prompts: Sequence[Path], config: Config) -> NamedClass:
+def find_class(
+    name: str, prompts: Sequence[Path], config: Config, fill: Callable[[str], ClassTexts] | None = None
+) -> NamedClass:
     """Find a class by its key or its spoken name, in `prompts` if they have it, otherwise in the one file of
     the folder prompts/ that does; failing that, fill the general states for it.
 
-    Capitals do not count, and `_` is a blank. To a method that asks the same of all classes a file gives just
-    the key, if it is one.
+    Capitals do not count, and `_` is a blank. To a method that asks the same of all classes, or whose texts
+    `fill` makes from a class's spoken name, a file gives just key and name, if it is one.
 
     Raises:
         InputError: the name is empty, or several classes answer to it.
@@ -46,10 +48,10 @@ def find_class(name: str, prompts: Sequence[Path], config: Config) -> NamedClass
     is_named = bool(found)
     for files in _own_files():
         found = found or _look_in([PromptBook([path]) for path in files], name)
-    if config.is_agnostic:
-        keys = {key for _, key in found}
-        texts = agnostic_texts(config.normal, config.abnormal)
-        return NamedClass(keys.pop() if len(keys) == 1 else name.lower(), texts, ())
+    if config.is_agnostic or fill:
+        keys = {key: book.classes[key].name for book, key in found}
+        key, word = keys.popitem() if len(keys) == 1 else (name.lower(), name.lower())
+        return NamedClass(key, fill(word) if fill else agnostic_texts(config.normal, config.abnormal), ())
     if len(found) > 1:
         raise InputError(_explain_choice(name, found))
     if not found:

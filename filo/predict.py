@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from filo import options, prediction_state
 from filo.errors import InputError, exit_clearly
+from filo.few_shot import References
 from filo.files import write_json
 from filo.inputs import find_images, listed_images
 from filo.job import join
@@ -38,7 +40,9 @@ from filo.resume import require_same_everywhere
 from filo.run_folder import FAILED, MERGE, PREDICTED, PREDICTION, require_free, start_run
 from filo.run_lock import hold
 from filo.shards import Shard, parse_shard, require_one_set
+from filo.subject import find_checkpoint, require_checkpoint
 from filo.summary import by_decision, say_what_failed, summarise
+from filo.untrained import add_settings, fill_class, find_untrained, is_untrained
 from filo.worklist import Worklist
 
 
@@ -72,6 +76,10 @@ def parse_args() -> argparse.Namespace:
 
     add = parser.add_argument_group("method: what looks at it").add_argument
     options.add_checkpoint_options(add)
+    add("--references", type=Path, metavar="DIR", help="normal images: DIR/IMAGE, or DIR/CLASS/IMAGE")
+    add("--shots", type=options.count, default=0, help="so many references, the first by name (default: all)")
+    if method := find_untrained():
+        add_settings(parser, method)
     add("--decisions", type=Path, help="thresholds (default: <checkpoint>.decisions.json beside it)")
 
     add = parser.add_argument_group("grounding: where anomalies are looked for").add_argument
@@ -248,8 +256,12 @@ def find_work(args: argparse.Namespace) -> Worklist:
 def load(args: argparse.Namespace, device: str | None) -> FiLo:
     """Load what the arguments name, onto a device."""
     scale = given_scale(args.scale)
+    free = is_untrained(args.method)
+    references = None
+    if args.references:
+        references = References(args.references, args.shots or None, args.class_name is not None)
     filo = FiLo.load(
-        args.ckpt_path,
+        find_checkpoint(args) if free else require_checkpoint(args),
         clip_model=args.clip_model,
         clip_pretrained=args.clip_pretrained,
         image_size=args.image_size,
@@ -259,6 +271,8 @@ def load(args: argparse.Namespace, device: str | None) -> FiLo:
         detector=choose_detector(args),
         decisions=args.decisions,
         device=device,
+        references=references,
+        fill=partial(fill_class, args) if free else None,
     )
     options.set_speed(args, filo.clip, filo.device)
     filo.scale = scale

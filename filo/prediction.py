@@ -51,6 +51,7 @@ def describe_run(args: argparse.Namespace, filo: FiLo, summary: Summary, us: Pro
         **summary.describe(),
         "scoring": filo.scoring(),
         "detector": filo.localiser.record,
+        "references": {name: list(shown) for name, shown in filo.shown.items()},
         "hashes": {
             "checkpoint": filo.checkpoint.sha256,
             "clip_weights": filo.checkpoint.clip["sha256"],

@@ -9,30 +9,35 @@ result.heatmap().save("bracket_heatmap.jpg")
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
 import torch
+from PIL import Image
 
-from filo.all_methods import make_model
+from filo.all_methods import TRAINED, make_model, method_name
 from filo.checkpoint import Checkpoint, load_checkpoint
 from filo.clip.load import CLIP
-from filo.decisions import Decisions, decisions_path, describe_scoring, read_decisions
+from filo.decisions import UNTRAINED, Decisions, decisions_path, describe_scoring, read_decisions
 from filo.errors import ImageError, InputError
 from filo.evaluate import Outcome, require_finite, unpack
+from filo.few_shot import References, remember
+from filo.files import readable, sha256_of
 from filo.grounding.boxes import Boxes
 from filo.grounding.search import Request
 from filo.localise import Choice, Localiser
 from filo.logs import pick_device
+from filo.methods.few_shot import FewShot
 from filo.naming import NamedClass, find_class
 from filo.pictures import ImageLike, Picture, to_picture
 from filo.plots import NATURAL, Scale
 from filo.precision import DTYPES
+from filo.prompts import ClassTexts
 from filo.records import describe_boxes, rank_kinds
 from filo.result import Result
 from filo.trained_clip import load_trained_clip
-from filo.transforms import image_tensor
+from filo.transforms import Images, image_tensors, move_images, stack_images
 
 
 def _introduce(known: NamedClass) -> None:
@@ -59,12 +64,18 @@ class FiLo:
         decisions: Decisions,
         prompts: Sequence[Path],
         device: torch.device,
+        references: References | None = None,
+        fill: Callable[[str], ClassTexts] | None = None,
     ) -> None:
         self.checkpoint, self.clip, self.decisions, self.device = checkpoint, clip, decisions, device
+        self.references, self.fill = references, fill
+        self.shown: dict[str, dict[str, str]] = {}  # of each class the references' files and their hashes
         self.config, self.prompts = checkpoint.config, tuple(prompts)
         self.localiser = Localiser(detector, self.config.boxes, clip.image_size, device)
         self.model = make_model(clip, self.config, {})
         self.model.load_trained_state(checkpoint.state)
+        if references and method_name(self.config) in TRAINED:
+            self.model = FewShot(self.model)
         self.model.to(device).eval()
         self.classes: dict[str, NamedClass] = {}  # by the name they were asked for
         self.scale: Scale | None = None  # of heatmaps; None: the calibrated one, else the natural one
@@ -72,7 +83,7 @@ class FiLo:
     @classmethod
     def load(
         cls,
-        checkpoint: str | Path,
+        checkpoint: str | Path | Checkpoint,
         *,
         clip_model: str | None = None,
         clip_pretrained: str | None = None,
@@ -85,8 +96,13 @@ class FiLo:
         decisions: str | Path | None = None,
         device: str | None = None,
         precision: str = "fp32",
+        references: References | None = None,
+        fill: Callable[[str], ClassTexts] | None = None,
     ) -> "FiLo":
         """Load a checkpoint of train.py, or a published one, and the CLIP it was trained on.
+
+        In its place stands what `filo.untrained.make_checkpoint` gives, of a method that is not trained;
+        `fill` then makes its texts from a class's spoken name. `references` are normal images to be shown.
 
         `clip_model`, `clip_pretrained`, `image_size`, `features_list` and `prompts` are those of test.py;
         `asked` are more of its flags by name, such as {"sigma": 2.0} for AnomalyCLIP.
@@ -99,8 +115,12 @@ class FiLo:
         """
         if precision not in DTYPES:
             raise InputError(f"precision {precision!r}: wanted {', '.join(DTYPES)}")
-        path, where = Path(checkpoint), pick_device(device)
-        found = load_checkpoint(path, features_list, asked)
+        where = pick_device(device)
+        if isinstance(checkpoint, Checkpoint):
+            found, path = checkpoint, UNTRAINED / method_name(checkpoint.config)
+        else:
+            path = Path(checkpoint)
+            found = load_checkpoint(path, features_list, asked)
         clip = load_trained_clip(path, found, clip_model, clip_pretrained, image_size, where)
         clip.set_precision(precision)
         if clip.image_size != (trained := found.clip["image_size"]):
@@ -110,7 +130,8 @@ class FiLo:
         if decisions and not Path(decisions).is_file():
             raise InputError(f"{decisions}: no such file of thresholds; `python -m filo.calibrate` makes one")
         thresholds = read_decisions(Path(decisions) if decisions else decisions_path(path))
-        return cls(found, clip, choice, thresholds, [Path(each) for each in prompts], where)
+        files = [Path(each) for each in prompts]
+        return cls(found, clip, choice, thresholds, files, where, references, fill)
 
     @overload
     def predict(self, images: ImageLike, class_name: str, batch_size: int = 8) -> Result: ...
@@ -158,13 +179,30 @@ class FiLo:
                 f"the class is {class_name!r}: say what the images show, such as 'metal bracket'"
             )
         if class_name not in self.classes:
-            found = find_class(class_name, self.prompts, self.config)
+            found = find_class(class_name, self.prompts, self.config, self.fill)
             if found.name not in self.model.texts:
                 self._require_short(found)
                 _introduce(found)
             self.model.texts[found.name] = found.texts
+            self._show(found.name)
             self.classes |= {class_name: found, found.name: found}
         return self.classes[class_name]
+
+    def _show(self, name: str) -> None:
+        """Show the method its references of a class, where there are any.
+
+        Raises:
+            InputError: the folder has none of it.
+        """
+        if self.references is None or name in self.shown:
+            return
+        paths = self.references.find(name)
+        remember(self.model, {name: paths}, self._prepare, self.device)
+        self.shown[name] = {readable(path): sha256_of(path) for path in paths}
+
+    def _prepare(self, image: Image.Image) -> Images:
+        clip = self.clip
+        return image_tensors(image, clip.image_size, clip.mean, clip.std, self.model.sides)
 
     def _require_short(self, known: NamedClass) -> None:
         """Raise `InputError` if a text of the class is longer than what CLIP reads."""
@@ -185,7 +223,7 @@ class FiLo:
         config, clip, known = self.config, self.clip, self.model.texts
         texts = {name: known[name] for name in (known if names is None else names)}
         about = (self.checkpoint.sha256, config, clip.image_size, clip.precision, ())
-        return describe_scoring(*about, self.localiser.record, texts)
+        return describe_scoring(*about, self.localiser.record, texts, self.shown)
 
     @property
     def heatmap_scale(self) -> Scale:
@@ -204,10 +242,10 @@ class FiLo:
             ImageError: one of them cannot be read or used; which one, its message says.
         """
         known = self.know(class_name)
-        prepare = (self.clip.image_size, self.clip.mean, self.clip.std)
-        images = torch.stack([image_tensor(picture.open(), *prepare) for picture in pictures])
+        images = stack_images([self._prepare(picture.open()) for picture in pictures])
         boxes = self._find_boxes(pictures, known.texts.phrases)
-        answer = self.model.predict(images.to(self.device), [known.name] * len(pictures), boxes=boxes)
+        images = move_images(images, self.device)
+        answer = self.model.predict(images, [known.name] * len(pictures), boxes=boxes)
         threshold, scale = self.threshold(class_name), self.heatmap_scale
         return [
             self._result(picture, known, outcome, of_image, threshold, scale)

@@ -62,12 +62,22 @@ def find_checkpoint(args: argparse.Namespace) -> Checkpoint:
         config = read_settings(args)
         require_references(args, config)
         return make_checkpoint(config, args.clip_model, args.clip_pretrained)
+    path = require_checkpoint(args)
+    return load_checkpoint(path, args.features_list, options.asked_of_checkpoint(args))
+
+
+def require_checkpoint(args: argparse.Namespace) -> Path:
+    """Give the checkpoint's path.
+
+    Raises:
+        InputError: none is named.
+    """
     if args.ckpt_path is None:
         raise InputError(
             "--ckpt_path is missing: name a checkpoint, which `bash train.sh` makes; --method winclip and "
             "--method fade need none"
         )
-    return load_checkpoint(args.ckpt_path, args.features_list, options.asked_of_checkpoint(args))
+    return args.ckpt_path
 
 
 def require_references(args: argparse.Namespace, config: Config) -> None:

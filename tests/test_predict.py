@@ -86,7 +86,7 @@ def test_what_is_needed_to_repeat_a_run_is_in_predict_json(predict, trained, dat
     about_of = predict(data["mvtec"] / "wood" / "test" / "good").folder / "predict.json"
     about = json.loads(about_of.read_text())
     wanted = "command arguments method preset config classes thresholds scale images failed scoring detector"
-    wanted += " hashes trained environment seconds seconds_per_image peak_memory decisions"
+    wanted += " references hashes trained environment seconds seconds_per_image peak_memory decisions"
     wanted += " images_computed images_failed reasons"
     assert set(wanted.split()) == about.keys()
     assert about["scale"] == {"low": 0.0, "high": 1.0, "origin": "the range a map can take"}
