@@ -47,8 +47,10 @@ from filo.untrained import add_settings, find_untrained
 def parse_args() -> argparse.Namespace:
     parser = options.make_parser(__doc__)
     add = parser.add_argument_group("data: what it is tested on").add_argument
-    add("--dataset", default="mvtec", help="name of the dataset; picks prompts/<dataset>.json")
-    add("--data_path", type=Path, default=Path("./data/mvtec"), help="its root, which holds meta.json")
+    name = ("--dataset", "--dataset-name")  # the second names are those of FADE's program
+    add(*name, default="mvtec", help="name of the dataset; picks prompts/<dataset>.json")
+    root = ("--data_path", "--dataset-source")
+    add(*root, type=Path, default=Path("./data/mvtec"), help="its root, which holds meta.json")
     options.add_prompt_option(add)
 
     add = parser.add_argument_group("method: what is tested").add_argument

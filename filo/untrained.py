@@ -109,6 +109,7 @@ def make_checkpoint(config: Config, model: str | None = None, pretrained: str | 
         InputError: there is no such CLIP.
     """
     name, weights = model or CLIP[0], pretrained or CLIP[1]
+    name = name if name.endswith(".json") else name.replace("/", "-")  # FADE's program writes ViT-B/16-...
     side = read_config(name)["vision_cfg"].get("image_size", 224)
     clip = {"model": name, "pretrained": weights, "image_size": side, "sha256": ""}
     clip |= {key: list(each) for key, each in zip(("mean", "std"), OPENAI_MEAN_STD, strict=True)}
