@@ -153,7 +153,7 @@ INPUTS = {
 @pytest.mark.parametrize("script", INPUTS)
 def test_an_input_that_is_not_finite_is_named(script, start, tmp_path, monkeypatch):
     module, pattern = INPUTS[script]
-    monkeypatch.setattr(f"{module}.image_tensor", lambda *_: torch.full((3, 56, 56), float("nan")))
+    monkeypatch.setattr(f"{module}.image_tensors", lambda *_: torch.full((3, 56, 56), float("nan")))
     outcome = start(script)
     assert outcome[0] == 2 and re.search(pattern, outcome[2])
     if "predict" not in script:  # that one tells it of each image

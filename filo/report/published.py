@@ -54,7 +54,7 @@ def known_methods() -> list[str]:
 
 def title_of(method: str) -> str:
     """Say how a method is written in its paper."""
-    return _methods()[method]["title"] if method in _methods() else method.upper()
+    return _methods()[method]["title"] if method in _methods() else {"fade": "FADE"}.get(method, method)
 
 
 def find_published(method: str, dataset: str | None, classes: Iterable[str]) -> Published | None:
