@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from filo.checkpoint import IN_FILE, SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
-from filo.clip.load import OPENAI_MEAN_STD, resize_positions
+from filo.clip.load import OPENAI_MEAN_STD
+from filo.clip.positions import resize_positions
 from filo.clip.sizes import read_sizes
 from filo.errors import InputError
 from filo.files import write_atomically

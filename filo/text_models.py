@@ -29,18 +29,26 @@ def fit_text_model(kind: Kind, embeddings: Tensor, labels: Tensor) -> TextModel:
         labels: (n,), 0 normal and 1 abnormal
 
     Raises:
-        InputError: there is no such model, or its package is not installed.
+        InputError: there is no such model, its package is not installed, or there are too few texts for it.
     """
     if kind not in get_args(Kind):
         raise InputError(f"text_model_type {kind!r}: wanted one of {', '.join(get_args(Kind))}")
     if kind in ("average", "softmax", "max"):
         return _compare(kind, embeddings, labels.bool())
     texts, truth = embeddings.cpu().numpy(), labels.cpu().numpy()
-    probability = _fit_mixtures(texts, truth) if kind == "gmm" else _fit(kind, texts, truth)
+    classifier = _make_classifier(kind)
+    try:
+        with np.errstate(invalid="ignore"):  # a variance of one text
+            classifier.fit(texts, truth).predict_proba(texts[:1])  # some say only then that texts are too few
+    except ValueError as error:
+        raise InputError(
+            f"text_model_type {kind} cannot be fitted to {sum(truth == 0)} normal and {sum(truth == 1)} "
+            f"abnormal texts ({error}): give larger ensembles, or choose average, softmax or max"
+        ) from error
 
     def model(features: Tensor) -> Tensor:
         flat = features.double().flatten(0, -2).cpu().numpy()
-        found = torch.from_numpy(np.asarray(probability(flat), np.float64))
+        found = torch.from_numpy(np.asarray(classifier.predict_proba(flat)[:, 1], np.float64))
         return found.view(features.shape[:-1]).to(features.device)
 
     return model
@@ -65,11 +73,6 @@ def _compare(kind: str, embeddings: Tensor, is_abnormal: Tensor) -> TextModel:
     return {"average": average, "softmax": softmax, "max": highest}[kind]
 
 
-def _fit(kind: str, texts: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    classifier = _make_classifier(kind).fit(texts, labels)
-    return lambda features: classifier.predict_proba(features)[:, 1]
-
-
 def _make_classifier(kind: str):
     # imported here, as they take seconds and the usual models need none of them
     if kind == "lr":
@@ -89,6 +92,8 @@ def _make_classifier(kind: str):
         from sklearn.ensemble import RandomForestClassifier
 
         return RandomForestClassifier(random_state=STATE)
+    if kind == "gmm":
+        return _Mixtures()
     try:
         from xgboost import XGBClassifier
     except ImportError as error:
@@ -98,20 +103,22 @@ def _make_classifier(kind: str):
     return XGBClassifier(random_state=STATE)
 
 
-def _fit_mixtures(texts: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """One mixture of Gaussians for each side, after a projection of its own."""
-    from sklearn.decomposition import PCA
-    from sklearn.mixture import GaussianMixture
-    from sklearn.pipeline import make_pipeline
+class _Mixtures:
+    """One mixture of Gaussians for each side, after its own projection; a classifier as scikit-learn's."""
 
-    sides = []
-    for side in (0, 1):
-        reduce = PCA(n_components=KEPT_VARIANCE, random_state=STATE)
-        mixture = GaussianMixture(COMPONENTS, covariance_type="spherical", random_state=STATE)
-        sides.append(make_pipeline(reduce, mixture).fit(texts[labels == side]))
+    def fit(self, texts: np.ndarray, labels: np.ndarray) -> "_Mixtures":
+        from sklearn.decomposition import PCA
+        from sklearn.mixture import GaussianMixture
+        from sklearn.pipeline import make_pipeline
 
-    def probability(features: np.ndarray) -> np.ndarray:
-        normal, abnormal = (side.score_samples(features) for side in sides)
-        return 1 / (1 + np.exp(np.clip(normal - abnormal, -700, 700)))
+        self.sides = []
+        for side in (0, 1):
+            reduce = PCA(n_components=KEPT_VARIANCE, random_state=STATE)
+            mixture = GaussianMixture(COMPONENTS, covariance_type="spherical", random_state=STATE)
+            self.sides.append(make_pipeline(reduce, mixture).fit(texts[labels == side]))
+        return self
 
-    return probability
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        from scipy.special import softmax
+
+        return softmax(np.stack([side.score_samples(features) for side in self.sides], axis=1), axis=1)

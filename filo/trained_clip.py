@@ -9,7 +9,8 @@ from torch import Tensor
 
 from filo.checkpoint import IN_FILE, PUBLISHED_CLIP, Checkpoint
 from filo.clip.build import read_config
-from filo.clip.load import CLIP, find_weights, load_clip, resize_positions
+from filo.clip.load import CLIP, find_weights, load_clip
+from filo.clip.positions import resize_positions
 from filo.errors import InputError
 from filo.published import clip_part
 from filo.weights import read_tensors

@@ -36,7 +36,7 @@ HELP = {
     "classification_img_size": "side of the image that scores are made of",
     "segmentation_img_sizes": "sides of the images that maps are made of, as 240,448,896",
     "eval_img_size": "side of the maps",
-    "text_model_type": "average, softmax, max, lr, mlp, knn, rf, gmm or xgboost",
+    "text_model_type": "what tells normal from abnormal by the texts",
     "normalize_segmentations": "stretch every image's own map to 0 to 1",
     "fusion": "fixed weights as published, or adaptive ones from the references alone",
 }

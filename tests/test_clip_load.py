@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from filo.clip.build import build_model, read_config
-from filo.clip.load import load_clip, resize_positions
+from filo.clip.load import load_clip
+from filo.clip.positions import resize_positions
 from filo.clip.tokens import cut_table
 from filo.errors import InputError
 from filo.weights import fingerprint

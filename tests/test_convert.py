@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from test_published import META, TEXTS, assert_same_bits, build
 
 from filo.checkpoint import load_checkpoint, save_checkpoint
-from filo.clip.load import load_clip, resize_positions
+from filo.clip.load import load_clip
+from filo.clip.positions import resize_positions
 from filo.convert import convert
 from filo.errors import InputError
 from filo.methods.filo import FiLoModel

@@ -141,7 +141,6 @@ def test_adaptive_fusion_weighs_by_the_references(fusion, free_flags, monkeypatc
         ({"method": "winclip", "image_size": 28}, "a window needs 3 x 3: wanted at least 42"),
         ({"method": "fade", "shots": 1, "image_size": 56}, "FADE's sizes are --classification_img_size"),
         ({"method": "fade", "shots": 1, "segmentation_img_sizes": "13"}, "13 is below the 14 pixels"),
-        ({"method": "fade", "shots": 1, "text_model_type": "svm"}, "text_model_type 'svm': wanted one of"),
         (
             {"method": "fade", "classification_mode": "none", "segmentation_mode": "none"},
             "segmentation_mode 'none': wanted a mode other than none",

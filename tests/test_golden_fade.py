@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from sklearn.metrics import auc, precision_recall_curve
 from torchvision.transforms.functional import resize
 
-from filo.clip.gem import gem_features, resize_table
+from filo.clip.gem import gem_features
 from filo.clip.load import load_clip
+from filo.clip.positions import resize_positions
 from filo.fusion import enlarge, to_eight_bits
 from filo.methods.fade import FADEModel
 from filo.methods.fade_config import FADEConfig
@@ -71,7 +72,7 @@ def make(clip, **values):
 
 @pytest.mark.parametrize("grid", META["posemb_grids"])
 def test_position_tables(grid, clip):
-    table = resize_table(clip.vision.visual.positional_embedding, *grid)
+    table = resize_positions(clip.vision.visual.positional_embedding, tuple(grid), "antialiased")
     close(table, f"posemb.{grid[0]}x{grid[1]}", 1e-4)
 
 

@@ -200,6 +200,13 @@ def test_a_text_model_that_does_not_exist_is_named():
         fit_text_model("svm", torch.eye(2).double(), torch.tensor([0, 1]))
 
 
+@pytest.mark.parametrize("kind", ["knn", "gmm"])
+def test_too_few_texts_for_a_model_are_one_line(kind):
+    wanted = f"text_model_type {kind} cannot be fitted to 1 normal and 1 abnormal texts"
+    with pytest.raises(InputError, match=wanted):
+        fit_text_model(kind, torch.eye(2).double(), torch.tensor([0, 1]))
+
+
 # the tower
 
 

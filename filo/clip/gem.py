@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from filo.clip.attention import attend, feed_forward, project_qkv
+from filo.clip.positions import resize_positions
 from filo.clip.vision import VisionTower
 from filo.errors import InputError
 
@@ -83,19 +84,6 @@ def embed(visual: nn.Module, images: Tensor) -> Tensor:
             f"{visual.patch_size[0]}: choose a larger size"
         )
     x = visual.conv1(images)  # (B, C, h, w)
-    table = resize_table(visual.positional_embedding, x.shape[2], x.shape[3])
+    table = resize_positions(visual.positional_embedding, (x.shape[2], x.shape[3]), "antialiased")
     first = visual.class_embedding.expand(len(x), 1, -1)
     return visual.ln_pre(torch.cat([first, x.flatten(2).transpose(1, 2)], dim=1) + table)
-
-
-def resize_table(table: Tensor, height: int, width: int) -> Tensor:
-    """Resize a square position table (1 + n, C) to (1 + height * width, C); the class token's row stays.
-
-    By torch's bicubic with antialias, whose kernel is another one than without, in enlarging as well.
-    """
-    side = round((len(table) - 1) ** 0.5)
-    if (height, width) == (side, side):
-        return table
-    image = table[1:].T.reshape(1, -1, side, side)
-    image = F.interpolate(image, (height, width), mode="bicubic", antialias=True, align_corners=False)
-    return torch.cat([table[:1], image[0].flatten(1).T])

@@ -1,6 +1,5 @@
 """How a frozen CLIP is made: model name, weights, image size and activation -> `CLIP`."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +7,9 @@ import open_clip
 import torch
 from open_clip.model import convert_to_custom_text_state_dict
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from filo.clip.build import build_model, read_config
+from filo.clip.positions import resize_positions
 from filo.clip.text import TextTower
 from filo.clip.tokens import fill_table
 from filo.clip.vision import VisionTower
@@ -19,7 +18,6 @@ from filo.precision import DTYPES
 from filo.weights import drawn_seed, find_kind, fingerprint, read_weights, require_finite
 
 ACTIVATIONS = ("gelu", "quick_gelu")
-RESIZES = ("bicubic", "bilinear")  # of FiLo, of AnomalyCLIP
 OPENAI_MEAN_STD = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
@@ -92,7 +90,7 @@ def load_clip(
     drawn from a seed, which know nothing and are for tests and timing. With `weights` nothing is looked for:
     they are taken as they are, out of the dict, and `pretrained` just says where they come from. `activation`
     is `gelu` or `quick_gelu`; it is never left to open_clip, whose versions differ in their choice. `resize`
-    is how position embeddings are brought to the image size, one of `RESIZES`.
+    is how position embeddings are brought to the image size, one of `positions.RESIZES`.
 
     Raises:
         InputError: unknown model or tag, no plain ViT, unreadable weights, weights of another model, bad
@@ -206,19 +204,3 @@ def _fill(model: nn.Module, weights: dict[str, Tensor], what: str, resize: str) 
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
             tensor.copy_(weights.pop(name))
-
-
-def resize_positions(table: Tensor, grid: int, mode: str = "bicubic") -> Tensor:
-    """Resize a position table (1 + g * g, C) to (1 + grid * grid, C); the class token's row stays.
-
-    Antialias stays off: open_clip's own resize has it on, uses another cubic coefficient with it, and so
-    gives other numbers even when enlarging.
-    """
-    g = math.isqrt(max(len(table) - 1, 0))
-    if g < 1 or g * g != len(table) - 1:
-        raise InputError(f"{len(table)} position embeddings are not one class token and a square grid")
-    if g == grid:
-        return table
-    image = table[1:].reshape(1, g, g, -1).permute(0, 3, 1, 2)  # (1, C, g, g)
-    image = F.interpolate(image, size=(grid, grid), mode=mode, align_corners=False)
-    return torch.cat([table[:1], image.flatten(2).transpose(1, 2)[0]])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from filo.clip.attention import feed_forward, project_qkv
-from filo.clip.load import resize_positions
+from filo.clip.positions import resize_positions
 
 WAVES = 0.5  # how strong, beside what patches look like
 ALIKE = 0.7  # of the product of queries' and keys' weights: that of the unit matrix, and of what is random

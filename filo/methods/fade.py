@@ -77,7 +77,13 @@ class FADEModel(Method):
 
     @torch.no_grad()
     def look(self, images: Images) -> dict[int, Seen]:
-        """Run the image tower over every size."""
+        """Run the image tower over every size.
+
+        Raises:
+            InputError: one is missing.
+        """
+        if missing := [side for side in self.sides if side not in images]:
+            raise InputError(f"no images of {missing[0]} pixels were given: wanted a batch of each size")
         found = {side: gem_features(self.clip.vision, images[side]) for side in self.sides}
         return {side: Seen(*(F.normalize(tokens, dim=-1) for tokens in each)) for side, each in found.items()}
 
@@ -132,17 +138,23 @@ class FADEModel(Method):
 
     @torch.no_grad()
     def remember(self, class_name: str, references: Images) -> None:
-        """Keep the patches of normal images of a class, by side (K, 3, side, side), not earlier ones."""
-        count = len(references[self.sides[0]])
+        """Keep the patches of normal images of a class, by side (K, 3, side, side), not earlier ones.
+
+        Raises:
+            InputError: there are none, or a size is missing.
+        """
+        count = min(map(len, references.values()), default=0)
+        if not count:
+            raise InputError(f"no references of the class {class_name!r}: wanted one or more")
         seen = [self.look({side: each[i : i + 1] for side, each in references.items()}) for i in range(count)]
         sizes = self.config.segmentation_img_sizes
         patches = [self._patches(each, self.config.vision_feature) for each in seen]
+        if self.config.fusion == "adaptive":
+            self.weights[class_name] = self._weigh(class_name, seen, patches)
         kept = self.config.coreset_share
         self.memory[class_name] = {
             side: coreset(torch.cat([each[n][0] for each in patches]), kept) for n, side in enumerate(sizes)
         }
-        if self.config.fusion == "adaptive":
-            self.weights[class_name] = self._weigh(class_name, seen, patches)
 
     def forget(self) -> None:
         """Drop all references."""
@@ -183,11 +195,14 @@ class FADEModel(Method):
     ) -> Weights:
         """This project's own rule of adaptive fusion: all weights from the references alone.
 
-        What is normal should come out as nothing. So every size, and language and vision, are taken in units
-        of what they say of normal images: their weight is the inverse of the level below which 99 % of the
-        references' own values lie. Each reference is compared with the others, a single one with itself.
+        What is normal should come out as nothing. So the sizes in the vision map, and language and vision in
+        the final one, are taken in units of what they say of normal images: their weights go as the inverse
+        of the level below which 99 % of the references' own values lie. In image scores they go as the
+        inverse of the references' mean score. Each reference is compared with the others, a single one with
+        itself. Without references the fixed weights stay.
         """
-        left_out = [[to_square(each) for each in of_image] for of_image in leave_one_out(patches)]
+        with_own = self.config.use_query_img_in_vision_memory_bank
+        left_out = [[to_square(each) for each in of_image] for of_image in leave_one_out(patches, with_own)]
         scales = weigh_scales(left_out)
         factor = self.config.vision_segmentation_multiplier
         maps = [factor * self.enlarge(each, scales) for each in left_out]

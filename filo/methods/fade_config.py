@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from filo.errors import InputError
 from filo.fields import check_values, require_fields
 from filo.grounding.boxes import BoxRules
+from filo.text_models import Kind
 
 Mode = Literal["none", "language", "vision", "both"]
 Feature = Literal["clip", "gem"]
@@ -32,7 +33,7 @@ class FADEConfig:
     classification_img_size: int = 240  # side of the squares in pixels
     segmentation_img_sizes: tuple[int, ...] = (240, 448, 896)
     eval_img_size: int = 448  # side of the maps
-    text_model_type: str = "average"  # see `filo.text_models`
+    text_model_type: Kind = "average"  # what tells by texts; see `filo.text_models`
     normalize_segmentations: bool = False  # stretch every image's own map to [0, 1]
     # how sizes, and language and vision, are weighted: as published, or by this project's own rule
     fusion: Literal["fixed", "adaptive"] = "fixed"
@@ -40,7 +41,7 @@ class FADEConfig:
 
     sizes: ClassVar[tuple[str, ...]] = ("classification_img_size", "segmentation_img_sizes", "eval_img_size")
     activation: ClassVar[str] = "gelu"
-    resize: ClassVar[str] = "bicubic"  # of the table at its own size, which is left alone
+    resize: ClassVar[str] = "antialiased"  # of the position embeddings
     boxes: ClassVar[BoxRules] = BoxRules(outside_weight=1.0, name_position=False)
     mosaic_label: ClassVar[str] = "any"
     is_agnostic: ClassVar[bool] = False

@@ -50,8 +50,10 @@ def nearest(
     return ((1 - best[..., k - 1]) / 2).clamp_min(0)
 
 
-def leave_one_out(patches: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+def leave_one_out(patches: Sequence[Sequence[Tensor]], with_own: bool = False) -> list[list[Tensor]]:
     """Compare each reference with the others, tap by tap or size by size, a single one with itself.
+
+    With `with_own` each is compared with itself as well, as a query image then is.
 
     Shape:
         patches: by reference, then by tap or size, (1, N, C)
@@ -61,9 +63,9 @@ def leave_one_out(patches: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
     for i, own in enumerate(patches):
         others = [each for j, each in enumerate(patches) if j != i]
         banks = [torch.cat([each[n][0] for each in others]) if others else None for n in range(len(own))]
-        k = 1 if others else 2
+        itself = with_own or not others
         pairs = zip(own, banks, strict=True)
-        found.append([nearest(each, bank, k, with_own=not others) for each, bank in pairs])
+        found.append([nearest(each, bank, 2 if itself else 1, with_own=itself) for each, bank in pairs])
     return found
 
 
