@@ -37,9 +37,9 @@ from filo.recorder import Recorder
 from filo.report import write_report
 from filo.results import describe
 from filo.resume import require_same_everywhere, settings
-from filo.run_folder import TEST, require_free
+from filo.run_folder import TEST, require_free, seed_folder
 from filo.run_lock import hold
-from filo.seeds import seed_folder, summarise
+from filo.seeds import summarise
 from filo.subject import Subject, load_subject, name_of, show_references
 from filo.untrained import add_settings, find_untrained
 
@@ -93,10 +93,8 @@ def main() -> None:
     with join() as us:
         args = parse_args()
         name = name_of(args)
-        folder = (
-            args.save_path
-            or name.parent / f"{'' if args.ckpt_path else f'{args.method}_'}test_on_{args.dataset}"
-        )
+        own = "" if args.ckpt_path else f"{args.method}_"
+        folder = args.save_path or name.parent / f"{own}test_on_{args.dataset}"
         with us.first_only(hold(folder, TEST)):
             test_all(args, folder, us)
 
@@ -113,6 +111,8 @@ def test_all(args: argparse.Namespace, folder: Path, us: Processes) -> None:
         test(argparse.Namespace(**vars(args) | {"seed": seed}), own, subject, meta, device, us)
     if len(seeds) > 1 and us.is_first:
         print(f"{len(seeds)} seeds, means and standard deviations:\n{summarise(folder, seeds)}")
+        if args.report:
+            print(f"report: {write_report(folder)}")
 
 
 def test(

@@ -14,7 +14,7 @@ from filo import options
 from filo.errors import InputError, exit_clearly
 from filo.files import write_text
 from filo.kinds import DAMAGES
-from filo.metrics import COLUMNS
+from filo.metrics import COLUMNS, percent
 
 RESULTS = "results.json"
 
@@ -37,15 +37,17 @@ def main() -> None:
 
 
 def compare(runs: list[tuple[str, Path]]) -> str:
-    """Give a table with a row for each (name, folder): the means over the classes, in percent.
+    """Give a table with a row for each (name, folder): the means over the classes, in percent, of several
+    seeds with standard deviations.
 
     Raises:
         InputError: a folder holds no results.
     """
     rows = []
     for name, folder in runs:
-        mean = read_results(folder)["mean"]
-        rows.append([name, *(percent(mean[column]) for column in COLUMNS)])
+        said = read_results(folder)
+        mean, spread = said["mean"], read_spread(said)
+        rows.append([name, *(percent(mean[column], spread.get(column)) for column in COLUMNS)])
     align = ("left", *["right"] * len(COLUMNS))
     return tabulate(rows, ("run", *COLUMNS), tablefmt="pipe", disable_numparse=True, colalign=align)
 
@@ -63,6 +65,8 @@ def read_results(folder: Path) -> dict:
             value = said["mean"][column]
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{column} is {value}, no share")
+        if not all(isinstance(value, float | None) for value in read_spread(said).values()):
+            raise TypeError("a standard deviation is no number")
     except DAMAGES as error:
         raise InputError(
             f"{path} holds no results of test.py ({type(error).__name__}); name a folder that test.py wrote"
@@ -70,8 +74,9 @@ def read_results(folder: Path) -> dict:
     return said
 
 
-def percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"
+def read_spread(said: dict) -> dict[str, float | None]:
+    """Give the standard deviations of the means over several seeds; none of a single test."""
+    return said["std"]["mean"] if "std" in said else {}
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from filo.errors import InputError
 from filo.grounding.boxes import Boxes
 from filo.meta import Entry
 from filo.method import Method, Prediction
-from filo.metrics import COLUMNS, IMAGE_COLUMNS, PIXEL_COLUMNS, class_metrics, mean_metrics
+from filo.metrics import COLUMNS, IMAGE_COLUMNS, PIXEL_COLUMNS, class_metrics, mean_metrics, percent
 from filo.outcomes import Kept, Outcome
 from filo.processes import ALONE, Processes
 from filo.prompts import spoken
@@ -228,12 +228,8 @@ def format_table(results: Iterable[ClassResult], level: str = LEVELS[-1]) -> str
     columns = [column for column in COLUMNS if column not in hidden]
     rows = [(spoken(result.class_name), result.metrics) for result in results]
     rows.append(("mean", mean_metrics([result.metrics for result in results])))
-    cells = [[name, *(_percent(metrics[column]) for column in columns)] for name, metrics in rows]
+    cells = [[name, *(percent(metrics[column]) for column in columns)] for name, metrics in rows]
     align = ("left", *["right"] * len(columns))
     return tabulate(
         cells, headers=("objects", *columns), tablefmt="pipe", disable_numparse=True, colalign=align
     )
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"

@@ -207,3 +207,10 @@ def _legacy_area(overlap: np.ndarray, normal: np.ndarray, thresholds: np.ndarray
         return None
     width = -np.diff(fpr) / (fpr[0] - fpr[-1])  # fpr falls as the threshold rises
     return float(width @ (overlap[1:] + overlap[:-1]) / 2)
+
+
+def percent(share: float | None, spread: float | None = None) -> str:
+    """Give a share in percent with one decimal, and its standard deviation if any; `n/a` for None."""
+    if share is None:
+        return "n/a"
+    return f"{100 * share:.1f}" + ("" if spread is None else f" ± {100 * spread:.1f}")

@@ -8,16 +8,16 @@ All comes from the results.json of finished tests. What is published for a run's
 
 import argparse
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tabulate import tabulate
 
 from filo import options
-from filo.compare import RESULTS, percent, read_results
+from filo.compare import RESULTS, read_results, read_spread
 from filo.errors import InputError, exit_clearly, printable
 from filo.files import write_text
-from filo.metrics import Metrics, mean_metrics
+from filo.metrics import Metrics, mean_metrics, percent
 from filo.report.published import DEFAULT, Published, find_published, known_methods, title_of
 
 INDUSTRIAL = ("mvtec", "visa", "mpdd", "btad", "sdd", "dagm", "dtd_synthetic")
@@ -34,6 +34,8 @@ class Line:
         name: what the run is called; lines of one name are averaged
         ours: the run's means, None where undefined; empty without a run
         published: what stands beside them, where anything does
+        shots: how many normal images of each class were shown
+        spread: standard deviations over several seeds, where there are several
         trained_on: the dataset of the run's weights, where it says so
     """
 
@@ -42,7 +44,9 @@ class Line:
     classes: tuple[str, ...]
     ours: Metrics
     published: Published | None
+    shots: int = 0
     trained_on: str | None = None
+    spread: Metrics = field(default_factory=dict)
 
     def source(self, metric: str) -> str | None:
         """Name the source of the published mean, the first that has this metric."""
@@ -108,26 +112,32 @@ def _read(run: str) -> Line:
     try:
         dataset, classes = said["arguments"]["dataset"], tuple(said["classes"])
         method, trained_on = said.get("method", DEFAULT), (said.get("trained") or {}).get("dataset")
+        shots = said["arguments"].get("shots", 0)
         if not all(isinstance(word, str) for word in (dataset, method, *classes)):
             raise TypeError("a name is no text")
+        if not isinstance(shots, int):
+            raise TypeError("shots is no number")
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{folder / RESULTS} does not say what was tested ({type(error).__name__}: {error}); name a "
             "folder that test.py wrote"
         ) from error
-    name = given if "=" in run else title_of(method)
-    published = find_published(method, dataset, classes)
-    return Line(printable(name), printable(dataset), classes, said["mean"], published, trained_on)
+    name = given if "=" in run else title_of(method, shots)
+    published = find_published(method, dataset, classes, shots)
+    spread = read_spread(said)
+    return Line(
+        printable(name), printable(dataset), classes, said["mean"], published, shots, trained_on, spread
+    )
 
 
 def other_lines(lines: Sequence[Line], methods: Iterable[str]) -> list[Line]:
-    """Give what is published of methods on the datasets, and their classes, of these lines."""
-    tested = {line.dataset: line.classes for line in reversed(lines)}
+    """Give what is published of methods on the datasets, classes and numbers of references of these lines."""
+    tested = {(line.dataset, line.shots): line.classes for line in reversed(lines)}
     return [
-        Line(f"{title_of(method)}, published", dataset, classes, {}, published)
+        Line(f"{published.method}, published", dataset, classes, {}, published, shots)
         for method in methods
-        for dataset, classes in tested.items()
-        if (published := find_published(method, dataset, classes))
+        for (dataset, shots), classes in tested.items()
+        if (published := find_published(method, dataset, classes, shots))
     ]
 
 
@@ -157,10 +167,10 @@ def format_lines(lines: Sequence[Line]) -> str:
     groups["medical"] = [line for line in lines if line.dataset in MEDICAL]
     rows = []
     for group, own in groups.items():
-        rows += [(line.label, line.name, line.ours, line.beside) for line in own]
+        rows += [(line.label, line.name, line.ours, line.beside, line.spread) for line in own]
         rows += _means(group, own) if len({line.dataset for line in lines}) > 1 else []
     rows += _means("", lines) if all(groups.values()) else []
-    cells = [[*row[:2], *(_cell(each, m) for m in SHOWN for each in row[2:])] for row in rows]
+    cells = [[*row[:2], *(cell for metric in SHOWN for cell in _cells(metric, *row[2:]))] for row in rows]
     heads = ["set", "run", *(head for metric in SHOWN for head in (metric, "published"))]
     if len({line.name for line in lines}) == 1:
         heads, cells = heads[:1] + heads[2:], [row[:1] + row[2:] for row in cells]
@@ -175,7 +185,7 @@ def _means(group: str, lines: Sequence[Line]) -> list[tuple]:
         ours = mean_metrics([line.ours for line in own]) if own[0].ours else {}
         means = {metric: _mean_beside(own, lines, metric) for metric in SHOWN}
         beside = {metric: mean for metric, mean in means.items() if mean is not None}
-        rows.append((f"mean of {len(own)} {group}".strip(), name, ours, beside))
+        rows.append((f"mean of {len(own)} {group}".strip(), name, ours, beside, {}))
     return rows
 
 
@@ -188,8 +198,9 @@ def _mean_beside(own: Sequence[Line], lines: Sequence[Line], metric: str) -> flo
     return sum(values) / len(values) if whole else None
 
 
-def _cell(metrics: Metrics, metric: str) -> str:
-    return percent(metrics[metric]) if metric in metrics else ""
+def _cells(metric: str, ours: Metrics, beside: Metrics, spread: Metrics) -> tuple[str, str]:
+    own = percent(ours[metric], spread.get(metric)) if metric in ours else ""
+    return own, percent(beside[metric]) if metric in beside else ""
 
 
 def footnotes(lines: Iterable[Line]) -> list[str]:

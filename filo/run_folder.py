@@ -235,3 +235,8 @@ def _list_heatmaps(folder: Path) -> Iterator[Path]:
                 continue
             if listed.parent == Path(HEATMAPS) and listed.suffix == ".jpg":
                 yield folder / listed
+
+
+def seed_folder(folder: Path, seed: int) -> Path:
+    """Where the test of one of several seeds is kept."""
+    return folder / f"seed_{seed}"

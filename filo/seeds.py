@@ -9,17 +9,12 @@ from tabulate import tabulate
 
 from filo.errors import InputError
 from filo.files import write_json, write_text
-from filo.metrics import COLUMNS
+from filo.metrics import COLUMNS, percent
 from filo.prompts import spoken
-from filo.run_folder import TEST, clear, require_free
+from filo.run_folder import TEST, clear, require_free, seed_folder
 
 RESULTS = "results.json"
 Row = Mapping[str, float | None]
-
-
-def seed_folder(folder: Path, seed: int) -> Path:
-    """Where the test of one of several seeds is kept."""
-    return folder / f"seed_{seed}"
 
 
 def summarise(folder: Path, seeds: Sequence[int]) -> str:
@@ -69,10 +64,8 @@ def _table(means: Mapping[str, Row], deviations: Mapping[str, Row], about: dict)
     rows = [(spoken(name), row, deviations[name]) for name, row in means.items()]
     rows.append(("mean", about["mean"], about["std"]["mean"]))
     shown = [column for column in COLUMNS if any(row[column] is not None for _, row, _ in rows)]
-    cells = [[name, *(_cell(row[column], spread[column]) for column in shown)] for name, row, spread in rows]
+    cells = [
+        [name, *(percent(row[column], spread[column]) for column in shown)] for name, row, spread in rows
+    ]
     align = ("left", *["right"] * len(shown))
     return tabulate(cells, ("objects", *shown), tablefmt="pipe", disable_numparse=True, colalign=align)
-
-
-def _cell(value: float | None, spread: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f} ± {100 * spread:.1f}"

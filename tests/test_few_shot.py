@@ -8,9 +8,10 @@ from statistics import mean, stdev
 import pytest
 import torch
 
+from filo.compare import compare
 from filo.errors import InputError
 from filo.few_shot import References, choose_references, find_references
-from filo.metrics import COLUMNS
+from filo.metrics import COLUMNS, percent
 from filo.references import draw
 from filo.report import write_report
 from tests.commands import flags, run
@@ -82,7 +83,7 @@ def test_clip_lmfa_is_another_name_and_published_spellings_are_taken(free_flags,
 
 
 def test_several_seeds_give_means_and_deviations(free_flags, monkeypatch, capfd):
-    asked = free_flags | {"method": "winclip", "shots": 1, "seed": [0, 1, 2]}
+    asked = free_flags | {"method": "winclip", "shots": 1, "seed": [0, 1, 2], "report": True}
     status, out, err = run(monkeypatch, capfd, "test.py", *flags(**asked))
     assert status == 0, err
     folder = free_flags["save_path"]
@@ -100,6 +101,18 @@ def test_several_seeds_give_means_and_deviations(free_flags, monkeypatch, capfd)
     assert [files[i] == files[0] for i in range(3)] == [number == chosen[0] for number in chosen]
     assert run(monkeypatch, capfd, "test.py", *flags(**asked))[0] == 0  # and once more into the same folder
     assert results_of(folder)["mean"] == whole["mean"]
+    page = (folder / "report.html").read_text()
+    assert f"{percent(mean(e['mean']['auroc_px'] for e in each))} ± " in page
+    assert all(f'href="seed_{seed}/report.html"' in page and files[seed] in page for seed in (0, 1, 2))
+    row = compare([("all", folder)]).splitlines()[2]
+    assert percent(whole["mean"]["auroc_px"], whole["std"]["mean"]["auroc_px"]) in row
+    status, out, _ = run(monkeypatch, capfd, "filo/overview.py", folder)
+    assert status == 0 and percent(whole["mean"]["auroc_px"], whole["std"]["mean"]["auroc_px"]) in out
+    assert run(monkeypatch, capfd, "filo/report/__main__.py", folder)[0] == 0
+    assert (folder / "report.html").read_text() == page
+    (folder / "results.json").write_text(json.dumps(whole | {"std": {}}))
+    status, _, err = run(monkeypatch, capfd, "filo/report/__main__.py", folder)
+    assert status == 2 and "results.json is damaged" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("kind", ["filo", "anomalyclip"])

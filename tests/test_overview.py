@@ -30,8 +30,9 @@ def make(tmp_path):
 
     def write(dataset, value=0.5, folder=None, classes=None, trained="mvtec", **given):
         method, undefined = given.pop("method", "anomalyclip"), given.pop("undefined", ())
+        arguments = {"dataset": dataset, "shots": given.pop("shots", 0)}
         mean = dict.fromkeys(COLUMNS, value) | dict.fromkeys(undefined) | given
-        said = {"method": method, "arguments": {"dataset": dataset}, "mean": mean}
+        said = {"method": method, "arguments": arguments, "mean": mean}
         said |= {"classes": dict.fromkeys(classes or CLASSES[dataset]), "trained": {"dataset": trained}}
         path = tmp_path / (folder or f"test_on_{dataset}")
         path.mkdir()
@@ -127,6 +128,20 @@ def test_runs_of_one_method_are_told_apart_by_their_names(make):
     assert "test_on_mvtec is the second run of seed 1" in complaint(
         lambda: read_lines([f"seed 1={second}", f"seed 1={first}"])
     )
+
+
+def test_references_are_told_in_the_name_and_choose_the_published_figures(make):
+    given = {"classes": ["bottle"], "method": "winclip"}
+    runs = [make("mvtec", folder=f"shots_{shots}", shots=shots, **given) for shots in (0, 1, 4)]
+    lines = read_lines(runs)
+    table = rows(in_order(lines + other_lines(lines, ["april-gan"])))
+    published = {row["run"]: row["auroc_px published"] for row in table}
+    assert published == {
+        **{"WinCLIP": "89.5", "WinCLIP, 1 shot": "97.5", "WinCLIP, 4 shots": "97.8"},
+        **{"APRIL-GAN, published": "83.4", "APRIL-GAN, 1 shot, published": "96.4"},
+        "APRIL-GAN, 4 shots, published": "97.2",
+    }
+    assert sum("one draw of references" in note for note in footnotes(lines)) == 0  # the paper has them all
 
 
 def test_other_methods_stand_below_with_their_published_figures_alone(make):

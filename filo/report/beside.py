@@ -6,10 +6,11 @@ from pathlib import Path
 
 from filo.errors import InputError
 from filo.markup import Markup, tag
+from filo.metrics import percent
 from filo.plots import Scale
 from filo.prompts import spoken
 from filo.records import Record
-from filo.report.format import MEANING, percent
+from filo.report.format import MEANING
 from filo.report.published import title_of
 from filo.report.run import Run, choose_scale, read_run
 from filo.report.table import sortable
@@ -59,7 +60,7 @@ def comparison(run: Run, others: Sequence[Beside]) -> Markup | None:
     """Give the section that compares the metrics of all of them, class by class; the best is set off."""
     if not others:
         return None
-    runs = [(title_of(run.method), run), *((other.name, other.run) for other in others)]
+    runs = [(title_of(run.method, run.shots), run), *((other.name, other.run) for other in others)]
     heads = ["class", *(f"{MEANING[column]} · {name}" for column in COLUMNS for name, _ in runs)]
     rows = [[(spoken(name), None), *_cells(name, runs)] for name in run.about["classes"]]
     table = sortable("comparison", heads, rows, [("mean", None), *_cells(None, runs)])

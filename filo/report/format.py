@@ -15,10 +15,6 @@ MEANING = {
 }
 
 
-def percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{100 * value:.1f}"
-
-
 def points(difference: float) -> str:
     """Give a difference of shares in percentage points, signed."""
     return f"{round(100 * difference, 1) + 0:+.1f}".replace("-", MINUS)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from filo.charts import Curve, curve_chart, histogram
 from filo.markup import Markup, tag
-from filo.metrics import FPR_LIMIT
+from filo.metrics import FPR_LIMIT, percent
 from filo.prompts import spoken
 from filo.report.cut import Cut
-from filo.report.format import MEANING, percent
+from filo.report.format import MEANING
 from filo.report.run import Run
 from filo.summary import SORTS, Tally
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from filo.errors import InputError
 from filo.files import write_text
 from filo.markup import Markup, join, tag
 from filo.plots import Scale
@@ -22,6 +23,7 @@ from filo.report.pictures import Album
 from filo.report.provenance import provenance
 from filo.report.published import Published, find_published
 from filo.report.run import Run, choose_scale, read_run
+from filo.report.seeds import read_seeds, seeds_content
 from filo.report.similar import cosine_span
 from filo.report.table import decision_table, metrics_table
 
@@ -30,7 +32,7 @@ HERE = Path(__file__).parent
 
 
 def write_report(run: Path, scale: Scale | None = None, beside: Sequence[tuple[str, Path]] = ()) -> Path:
-    """Write RUN/report.html from the files of the run and give its path.
+    """Write RUN/report.html from the files of the run and give its path; of several seeds, a page of means.
 
     `scale` is of all pictures; without one it is the run's own, or made of all its maps. `beside` are names
     and folders of other tests of the same images, which are shown beside it, in scales of their own.
@@ -38,9 +40,15 @@ def write_report(run: Path, scale: Scale | None = None, beside: Sequence[tuple[s
     Raises:
         InputError: a folder holds no run, a file in it is damaged, or the page cannot be written.
     """
-    found = read_run(run)
-    content = _content(found, scale or choose_scale(found), read_beside(found, beside))
-    write_text(run / PAGE, f"<!DOCTYPE html>\n{_document(found, content)}\n")
+    if seeds := read_seeds(run):
+        if beside:
+            raise InputError(f"{run} is of several seeds: --beside is for the folder of one of them")
+        kind, title, content = "test", seeds.title, seeds_content(seeds, PAGE)
+    else:
+        found = read_run(run)
+        kind, title = "test" if found.is_test else "prediction", found.title
+        content = _content(found, scale or choose_scale(found), read_beside(found, beside))
+    write_text(run / PAGE, f"<!DOCTYPE html>\n{_document(kind, title, content)}\n")
     return run / PAGE
 
 
@@ -49,7 +57,7 @@ def _content(run: Run, scale: Scale, others: Sequence[Beside]) -> Markup:
     anchors = {name: anchor(name, number) for number, name in enumerate(run.classes, start=1)}
     published = None
     if run.is_test:
-        published = find_published(run.method, run.dataset, run.about["classes"])
+        published = find_published(run.method, run.dataset, run.about["classes"], run.shots)
     album, span = Album(run, scale, _pictured(run, cuts), others), cosine_span(run.classes.values())
     sections = [
         class_section(run, name, anchors[name], cuts[name], album, span)
@@ -89,7 +97,7 @@ def _results(
     return tag("section", tag("h2", "Class by class"), table, notes(run, published), id="results")
 
 
-def _document(run: Run, content: Markup) -> Markup:
+def _document(kind: str, title: str, content: Markup) -> Markup:
     style, script = (Markup((HERE / name).read_text(encoding="utf-8")) for name in ("style.css", "script.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # nothing is loaded, and no script runs but ours, whatever a class or a file is called
@@ -100,8 +108,7 @@ def _document(run: Run, content: Markup) -> Markup:
         tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{run.title}: {'test' if run.is_test else 'prediction'} report"),
+        tag("title", f"{title}: {kind} report"),
         tag("style", style),
     )
-    kind = "test" if run.is_test else "prediction"
     return tag("html", head, tag("body", content, tag("script", script), class_=kind), lang="en")

@@ -24,7 +24,11 @@ FOLDED = {
 
 def provenance(run: Run, scale: Scale) -> Markup:
     """List what the run says about itself; what is long is folded."""
-    about = run.about | {"scale": f"{scale.low:.4g} to {scale.high:.4g}, {scale.origin}"}
+    return list_provenance(run.about | {"scale": f"{scale.low:.4g} to {scale.high:.4g}, {scale.origin}"})
+
+
+def list_provenance(about: dict) -> Markup:
+    """The same of whatever a results.json says."""
     known = TOLD_ELSEWHERE | set(FIRST) | set(FOLDED)
     others = {key: value for key, value in about.items() if key not in known}
     told = [

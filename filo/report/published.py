@@ -19,7 +19,7 @@ class Published:
     """The figures of one method on one dataset.
 
     Attributes:
-        method: as its paper writes it
+        method: as its paper writes it, with how many references it had
         rows: source ("paper", "log") -> class, or "mean" of the tested ones -> figures
         sources: source -> where it can be read
         note: what to keep in mind in comparing
@@ -52,30 +52,35 @@ def known_methods() -> list[str]:
     return list(_methods())
 
 
-def title_of(method: str) -> str:
-    """Say how a method is written in its paper."""
-    return _methods()[method]["title"] if method in _methods() else {"fade": "FADE"}.get(method, method)
+def title_of(method: str, shots: int = 0) -> str:
+    """Say how a method is written in its paper, and how many references it had of each class."""
+    title = _methods()[method]["title"] if method in _methods() else method
+    return f"{title}, {shots} shot{'s' if shots > 1 else ''}" if shots else title
 
 
-def find_published(method: str, dataset: str | None, classes: Iterable[str]) -> Published | None:
-    """Find a method's figures of a dataset by its name, or by its classes where they are all of them.
+def find_published(
+    method: str, dataset: str | None, classes: Iterable[str], shots: int = 0
+) -> Published | None:
+    """Find a method's figures of a dataset by its name, or by its classes where they are all of them; with so
+    many normal images of each class as it was shown.
 
     Where only some classes were tested, the published mean is taken over these; it is left out where the
     classes do not stand in the source one by one, or where others were tested too.
     """
-    sources = _methods()[method]["sources"] if method in _methods() else {}
+    about = _methods().get(method, {})
+    sources = about.get("few_shot", {}).get(str(shots), {}) if shots else about.get("sources", {})
     tested = {_key(name) for name in classes}
     name = _find_set(sources.values(), dataset, tested)
-    found = {source: about["sets"][name] for source, about in sources.items() if name in about["sets"]}
+    found = {source: each["sets"][name] for source, each in sources.items() if name in each["sets"]}
     rows = {source: said for source, entry in found.items() if (said := _rows(entry, tested))}
     if not rows:
         return None
     one = next(iter(found.values()))
     return Published(
-        title_of(method),
+        title_of(method, shots),
         rows,
         {source: f"{sources[source]['where']}, {found[source]['from']}" for source in rows},
-        _methods()[method]["note"],
+        about["note"],
         one.get("trained_on"),
         len(tested),
         _count(one),

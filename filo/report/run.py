@@ -58,6 +58,12 @@ class Run:
         return (self.about.get("arguments") or {}).get("dataset")
 
     @property
+    def shots(self) -> int:
+        """How many normal images of each class the method was shown; of a prediction, of the first class."""
+        shown = next(iter((self.about.get("references") or {}).values()), ())
+        return len(shown)
+
+    @property
     def classes(self) -> dict[str, Tally]:
         """The classes, in the order of the run."""
         return self.summary.classes
@@ -80,7 +86,7 @@ def read_run(folder: Path) -> Run:
             f"{folder} holds neither {RESULTS} nor {PREDICTION}: name a folder that test.py or filo.predict "
             "wrote"
         )
-    about = _read(folder / (RESULTS if is_test else PREDICTION))
+    about = read_json(folder / (RESULTS if is_test else PREDICTION))
     if is_test and not (isinstance(about.get("classes"), dict) and isinstance(about.get("mean"), dict)):
         raise InputError(f"{folder / RESULTS} has no classes and mean: run test.py again")
     names = dict(about.get("classes") or {})
@@ -95,7 +101,7 @@ def read_run(folder: Path) -> Run:
     records = _usable(folder, read_records(folder), labelled=True)
     run = Run(folder, about, summarise(records, by_label, None, names))
     kept = folder / CURVES
-    return replace(run, curves=_read(kept) if kept.is_file() else _curves_of_images(run))
+    return replace(run, curves=read_json(kept) if kept.is_file() else _curves_of_images(run))
 
 
 def _count_shown(about: dict, names: dict) -> int:
@@ -126,7 +132,8 @@ def _usable(folder: Path, records: Iterable[Record], labelled: bool = False) -> 
         yield record
 
 
-def _read(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """Read an object; raise `InputError` if the file is damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from filo.markup import Markup, join, tag
-from filo.metrics import COLUMNS
+from filo.metrics import COLUMNS, percent
 from filo.prompts import spoken
 from filo.records import Record
 from filo.report.cut import Cut, errors
-from filo.report.format import MEANING, number, percent, points
+from filo.report.format import MEANING, number, points
 from filo.report.published import Published
 from filo.report.run import Run
 from filo.summary import SORTS, Tally
@@ -25,10 +25,10 @@ def metrics_table(
     rows = []
     for name, values in run.about["classes"].items():
         tally = run.classes[name]
-        cells = [_metric(name, column, values.get(column), published) for column in COLUMNS]
+        cells = [metric(name, column, values.get(column), published) for column in COLUMNS]
         rows.append([_link(name, anchors), _count(tally.images), *_wrong(tally, cuts[name]), *cells])
     mean = run.about["mean"]
-    cells = [_metric("mean", column, mean.get(column), published) for column in COLUMNS]
+    cells = [metric("mean", column, mean.get(column), published) for column in COLUMNS]
     total = run.summary.images
     return sortable("results", heads, rows, [_text("mean"), _count(total), ("", None), ("", None), *cells])
 
@@ -81,7 +81,10 @@ def _row(cells: Sequence[Cell]) -> Markup:
     return tag("tr", head, [tag("td", shown, data_v=value) for shown, value in others])
 
 
-def _metric(row: str, column: str, value: float | None, published: Published | None) -> Cell:
+def metric(
+    row: str, column: str, value: float | None, published: Published | None, spread: float | None = None
+) -> Cell:
+    """Give the cell of a metric: its value, with `spread` its standard deviation, what is published below."""
     known = published.of(row, column) if published else {}
     below = [
         tag(
@@ -93,7 +96,8 @@ def _metric(row: str, column: str, value: float | None, published: Published | N
         )
         for source, figure in known.items()
     ]
-    return join(tag("span", percent(value), class_="ours"), below), value
+    shown = percent(value, spread)
+    return join(tag("span", shown, class_="ours"), below), value
 
 
 def _wrong(tally: Tally, cut: Cut) -> list[Cell]:
