@@ -1,7 +1,7 @@
 """What every method on a frozen CLIP has: what it answers, and which of its tensors are trained."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -37,12 +37,14 @@ class Method(nn.Module):
     """A method on a frozen CLIP, which is its part `clip`; everything else in it is trained.
 
     `texts` gives the filled texts of every class that may be asked for. Images are (B, 3, S, S), normalised
-    with the CLIP's mean and standard deviation; every image has its own class.
+    with the CLIP's mean and standard deviation; every image has its own class. `memory` is what is kept of
+    normal images, by class.
     """
 
     def __init__(self, clip: CLIP, config, texts: Mapping[str, ClassTexts]) -> None:
         super().__init__()
         self.clip, self.config, self.texts = clip, config, dict(texts)
+        self.memory: dict[str, Any] = {}
 
     @property
     def sides(self) -> tuple[int, ...] | None:
@@ -58,6 +60,10 @@ class Method(nn.Module):
         """Keep what normal images of a class look like, given as to `predict`, instead of earlier ones."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Begin a new memory; whoever holds the old one may put it back."""
+        self.memory = {}
+
     def predict(
         self,
         images: Images,
@@ -70,16 +76,20 @@ class Method(nn.Module):
         `positions` are for each image indices into `ClassTexts.positions`, none at all for all of them;
         `boxes` are what a detector found in it.
         """
-        return self.answer(self.image_features(images), class_names, positions, boxes)
+        return self.answer(self.look(images), class_names, positions, boxes)
+
+    def look(self, images: Images) -> Any:
+        """Do what neither classes nor references matter to: run the image tower."""
+        return self.image_features(images)
 
     def answer(
         self,
-        features: ImageFeatures,
+        features: Any,
         class_names: Sequence[str],
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """As `predict`, from the images' frozen features; without a backward pass."""
+        """As `predict`, from what `look` gave; without a backward pass."""
         raise NotImplementedError
 
     def image_features(self, images: Tensor, tapped: bool = True) -> ImageFeatures:

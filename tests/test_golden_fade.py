@@ -191,7 +191,7 @@ def test_vision_of_a_case(feature, case, clip):
         assert [(shots + query) * count for count in patches] == golden(f"{start}.bank_size").tolist()
         assert golden(f"{start}.kth").item() == 1 + query
         if query:  # as it is said in words: the second nearest of the joined memory
-            bank = model.memory.get(CLASS, {}).get(sizes[0])
+            bank = model.memory[CLASS].banks[sizes[0]] if CLASS in model.memory else None
             joined = getattr(seen[sizes[0]], feature)[:, 1:]
             both = joined[0] if bank is None else torch.cat([bank, joined[0]])
             torch.testing.assert_close(nearest(joined, both, 2)[0], grids[0].flatten(), atol=1e-6, rtol=0)

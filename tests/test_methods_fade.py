@@ -104,7 +104,7 @@ def test_the_query_image_joins_the_memory_by_its_second_nearest_patch(make):
     model = make(use_query_img_in_vision_memory_bank=True)
     seen = model.look(images_of(1, 1))
     tokens = seen[42].gem[:, 1:]
-    joined = torch.cat([model.memory["nut"][42], tokens[0]])
+    joined = torch.cat([model.memory["nut"].banks[42], tokens[0]])
     wanted = nearest(tokens, joined, 2).view(1, 3, 3)
     torch.testing.assert_close(model.vision_grids(seen, ["nut"])[0], wanted, atol=1e-6, rtol=0)
 
@@ -128,11 +128,11 @@ def test_normalised_maps_span_zero_to_one(make):
 def test_adaptive_weights_come_from_the_references_alone(make):
     one, other = make(fusion="adaptive"), make(fusion="adaptive")
     other.predict(images_of(3, 99), NAMES)  # whatever is tested
-    assert one.weights["nut"].vision == other.weights["nut"].vision
-    weights = one.weights["nut"]
+    assert one.memory["nut"].weights.vision == other.memory["nut"].weights.vision
+    weights = one.memory["nut"].weights
     assert weights.scales.sum().item() == pytest.approx(1) and 0 < weights.vision < 1
-    assert one.weights["nut"].vision != one.weights["bolt"].vision
-    single = make(shots=1, fusion="adaptive").weights["nut"]
+    assert one.memory["nut"].weights.vision != one.memory["bolt"].weights.vision
+    single = make(shots=1, fusion="adaptive").memory["nut"].weights
     assert single.scales.isfinite().all() and 0 < single.vision < 1
 
 

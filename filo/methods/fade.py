@@ -44,6 +44,18 @@ class Seen(NamedTuple):
     clip: Tensor
 
 
+class Known(NamedTuple):
+    """What is kept of a class's references.
+
+    Attributes:
+        banks: by image size, patch tokens (M, D)
+        weights: of adaptive fusion, None of the fixed one
+    """
+
+    banks: dict[int, Tensor]
+    weights: Weights | None
+
+
 class FADEModel(Method):
     """FADE on a frozen CLIP at its own image size; `texts` have their `image_prompts` and `patch_prompts`."""
 
@@ -52,8 +64,6 @@ class FADEModel(Method):
         smallest = min(self.sides)
         if smallest < clip.patch_size:
             raise InputError(f"an image size of {smallest} is below the {clip.patch_size} pixels of a patch")
-        self.memory: dict[str, dict[int, Tensor]] = {}
-        self.weights: dict[str, Weights] = {}
         self._models: dict[tuple[tuple[str, int], ...], TextModel] = {}
         self._means: dict[str, Tensor] = {}
 
@@ -149,17 +159,13 @@ class FADEModel(Method):
         seen = [self.look({side: each[i : i + 1] for side, each in references.items()}) for i in range(count)]
         sizes = self.config.segmentation_img_sizes
         patches = [self._patches(each, self.config.vision_feature) for each in seen]
-        if self.config.fusion == "adaptive":
-            self.weights[class_name] = self._weigh(class_name, seen, patches)
+        is_adaptive = self.config.fusion == "adaptive"
+        weights = self._weigh(class_name, seen, patches) if is_adaptive else None
         kept = self.config.coreset_share
-        self.memory[class_name] = {
+        banks = {
             side: coreset(torch.cat([each[n][0] for each in patches]), kept) for n, side in enumerate(sizes)
         }
-
-    def forget(self) -> None:
-        """Drop all references."""
-        self.memory.clear()
-        self.weights.clear()
+        self.memory[class_name] = Known(banks, weights)
 
     def vision_grids(self, seen: Mapping[int, Seen], class_names: Sequence[str]) -> list[Tensor]:
         """How far every patch is from its nearest normal one, before the multiplier: (B, h, h) for each size.
@@ -179,7 +185,7 @@ class FADEModel(Method):
                 )
         sizes = self.config.segmentation_img_sizes
         for side, tokens in zip(sizes, self._patches(seen, self.config.vision_feature), strict=True):
-            banks = [self.memory.get(name, {}).get(side) for name in class_names]
+            banks = [self.memory[name].banks[side] if name in self.memory else None for name in class_names]
             rows = [nearest(each[None], bank, k, with_own) for each, bank in zip(tokens, banks, strict=True)]
             grids.append(to_square(torch.cat(rows)))
         return grids
@@ -224,7 +230,7 @@ class FADEModel(Method):
             rows = [self.answer_floats(_row(seen, i), [name]) for i, name in enumerate(class_names)]
             return tuple(None if part[0] is None else torch.cat(part) for part in zip(*rows, strict=True))
         config, name = self.config, class_names[0]
-        weights = self.weights.get(name)
+        weights = self.memory[name].weights if name in self.memory else None
         vision = language = None
         if config.needs_vision:
             grids = self.vision_grids(seen, class_names)
@@ -246,22 +252,21 @@ class FADEModel(Method):
         return scores if scores is None else scores.clamp(0, 1), maps if maps is None else maps.clamp(0, 1)
 
     @torch.no_grad()
-    def predict(
+    def answer(
         self,
-        images: Images,
+        features: Mapping[int, Seen],
         class_names: Sequence[str],
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score a batch of images, by side (B, 3, side, side), each of its own class: all from 0 to 1."""
-        seen = self.look(images)
-        scores, grids = self.answer_floats(seen, class_names)
+        """Score a batch, each image of its own class: all from 0 to 1."""
+        scores, grids = self.answer_floats(features, class_names)
         if grids is None:
             grids = torch.zeros(len(class_names), self.grid, self.grid)
         if scores is None:
             scores = grids.flatten(1).amax(1)
         maps = torch.from_numpy(to_eight_bits(grids, self.map_side)).float() / 255
-        tokens = seen[self.config.classification_img_size].clip[:, 0]
+        tokens = features[self.config.classification_img_size].clip[:, 0]
         alike = torch.stack(
             [token @ self._normal_mean(n) for token, n in zip(tokens, class_names, strict=True)]
         )

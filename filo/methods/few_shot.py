@@ -4,6 +4,7 @@ project's own.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +15,18 @@ from filo.fusion import enlarge, level, to_square
 from filo.grounding.boxes import Boxes
 from filo.method import Method, Prediction
 from filo.methods.memory import coreset, leave_one_out, nearest
+
+
+class Known(NamedTuple):
+    """What is kept of a class's references.
+
+    Attributes:
+        banks: by tap, patch tokens (M, C)
+        factor: what brings distances to the level of the method's own map
+    """
+
+    banks: list[Tensor]
+    factor: float
 
 
 class FewShot(Method):
@@ -29,8 +42,6 @@ class FewShot(Method):
         super().__init__(method.clip, method.config, method.texts)
         self.method, self.share = method, share
         self.texts = method.texts
-        self.memory: dict[str, list[Tensor]] = {}
-        self.factors: dict[str, float] = {}
 
     @torch.no_grad()
     def image_features(self, images: Tensor, tapped: bool = True) -> ImageFeatures:
@@ -43,20 +54,15 @@ class FewShot(Method):
         patches = [_patches(features) for features in seen]
         left_out = [self._spread(each) for each in leave_one_out(patches)]
         maps = [self.method.answer(features, [class_name]).maps for features in seen]
-        self.factors[class_name] = level(maps) / level(left_out)
-        self.memory[class_name] = [
+        banks = [
             coreset(torch.cat([each[n][0] for each in patches]), self.share) for n in range(len(patches[0]))
         ]
+        self.memory[class_name] = Known(banks, level(maps) / level(left_out))
 
-    def forget(self) -> None:
-        """Drop all references."""
-        self.memory.clear()
-        self.factors.clear()
-
-    def _distance(self, patches: Sequence[Tensor], class_name: str) -> Tensor:
-        """The mean distance over the taps, (B, S, S)."""
-        pairs = zip(patches, self.memory[class_name], strict=True)
-        return self._spread([nearest(each, bank) for each, bank in pairs])
+    def _distance(self, patches: Sequence[Tensor], known: Known) -> Tensor:
+        """The mean distance over the taps in the method's own measure, (B, S, S)."""
+        pairs = zip(patches, known.banks, strict=True)
+        return known.factor * self._spread([nearest(each, bank) for each, bank in pairs])
 
     def _spread(self, distances: Sequence[Tensor]) -> Tensor:
         return enlarge([to_square(torch.stack(list(distances)).mean(0))], self.clip.image_size)
@@ -79,7 +85,7 @@ class FewShot(Method):
         for row, name in enumerate(class_names):
             if name not in self.memory:
                 raise InputError(f"no references of the class {name!r} were shown: give some by --references")
-            far = self.factors[name] * self._distance(_patches(features.row(row)), name)[0]
+            far = self._distance(_patches(features.row(row)), self.memory[name])[0]
             maps.append((found.maps[row] + far) / 2)
             scores.append((found.scores[row] + far.max()) / 2)
         return found._replace(scores=torch.stack(scores), maps=torch.stack(maps))

@@ -103,7 +103,6 @@ class WinCLIPModel(Method):
                 f"{max(SIDES.values()) * clip.patch_size}"
             )
         self.windows = {name: window_patches(self.grid, self.grid, side) for name, side in SIDES.items()}
-        self.memory: dict[str, dict[str, Tensor]] = {}
         self._pairs: dict[str, Tensor] = {}
 
     # what is remembered
@@ -121,10 +120,6 @@ class WinCLIPModel(Method):
         kept = {name: torch.cat([each.windows[name][0] for each in seen]) for name in SIDES}
         patches = torch.cat([each.patches[0] for each in seen])
         self.memory[class_name] = kept | {"patch": coreset(patches, self.config.coreset_share)}
-
-    def forget(self) -> None:
-        """Drop all references."""
-        self.memory.clear()
 
     # features
 
@@ -185,15 +180,15 @@ class WinCLIPModel(Method):
         return (total / 3).nan_to_num(0, 0, 0)
 
     @torch.no_grad()
-    def predict(
+    def answer(
         self,
-        images: Tensor,
+        features: WinFeatures,
         class_names: Sequence[str],
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score a batch of images (B, 3, S, S), each of its own class: scores 0 to 1, maps 0 to 2."""
-        seen, side = self.look(images), self.clip.image_size
+        """Score a batch, each image of its own class: scores 0 to 1, maps 0 to 2."""
+        seen, side = features, self.clip.image_size
         pair = torch.stack([self.text_pair(name) for name in class_names])
         scores = self.probabilities(seen.image[:, None], pair)[:, 0, 1]
         windows = {name: self.probabilities(seen.windows[name], pair)[..., 1] for name in SIDES}
