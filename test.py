@@ -10,37 +10,28 @@ tested here is not the one trained on.
 import argparse
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from filo import options
-from filo.calibrate import calibrate_run
 from filo.checkpoint import Checkpoint
-from filo.class_result import ClassResult
 from filo.datasets import AnomalyDataset
-from filo.decisions import decisions_path, describe_scoring, find_thresholds, read_decisions
+from filo.decisions import decisions_path, read_decisions
 from filo.determinism import make_repeatable
 from filo.errors import InputError, exit_clearly
-from filo.evaluate import LEVELS, evaluate, format_table
-from filo.files import write_json, write_text
+from filo.evaluate import LEVELS, evaluate_all
 from filo.job import join
 from filo.localise import localise
-from filo.logs import describe_environment, peak_memory, pick_device, plain
+from filo.logs import describe_environment, pick_device, plain
 from filo.meta import Meta, read_meta
 from filo.methods.filo_config import ABLATIONS
-from filo.outcomes import open_kept
 from filo.processes import Processes
-from filo.recorder import Recorder
 from filo.report import write_report
-from filo.results import describe
 from filo.resume import require_same_everywhere, settings
-from filo.run_folder import TEST, require_free, seed_folder
+from filo.run_folder import TEST
 from filo.run_lock import hold
 from filo.seeds import summarise
-from filo.subject import Subject, load_subject, name_of, show_references
+from filo.subject import load_subject, name_of
+from filo.trials import claim, conclude, contents, prepare
 from filo.untrained import add_settings, find_untrained
 
 
@@ -100,88 +91,44 @@ def main() -> None:
 
 
 def test_all(args: argparse.Namespace, folder: Path, us: Processes) -> None:
-    """Test by one seed, or by several, each in a folder of its own, and then what they come to."""
-    device, seeds = pick_device(us.own_device(args.device)), args.seed
-    if len(seeds) > 1 and not args.shots:
+    """Test by one seed, or by several at once, each in a folder of its own, and then what they come to.
+
+    What is left of an unfinished test of the same in these folders is not computed again.
+    """
+    device, several = pick_device(us.own_device(args.device)), len(args.seed) > 1
+    if several and not args.shots:
         raise InputError("several --seed draw several references: give --shots as well, or one seed")
+    make_repeatable(args.seed[0], args.deterministic)
     meta = read_meta(args.data_path, "test")
     subject = load_subject(args, meta.classes, device)
-    for seed in seeds:
-        own = seed_folder(folder, seed) if len(seeds) > 1 else folder
-        test(argparse.Namespace(**vars(args) | {"seed": seed}), own, subject, meta, device, us)
-    if len(seeds) > 1 and us.is_first:
-        print(f"{len(seeds)} seeds, means and standard deviations:\n{summarise(folder, seeds)}")
-        if args.report:
-            print(f"report: {write_report(folder)}")
-
-
-def test(
-    args: argparse.Namespace, folder: Path, subject: Subject, meta: Meta, device: torch.device, us: Processes
-) -> None:
-    """Test, or go on with the unfinished test of the same that the folder holds."""
-    make_repeatable(args.seed, args.deterministic)
-    checkpoint, config, clip, texts = subject.checkpoint, subject.config, subject.clip, subject.texts
-    decisions = read_decisions(decisions_path(name_of(args)))  # now, so that a damaged file costs no hours
-    warn_if_seen(args, checkpoint, meta)
-    if us.is_first:
-        require_free(folder, TEST)
-        write_json(folder / "args.json", plain(vars(args)))  # now, so that a bad folder costs no hours
-    show_references(subject, args.data_path, meta.classes, args.shots, args.seed, device)
-    contents = {"CLIP weights": clip.sha256, "meta.json": meta.sha256, "config": asdict(config)}
-    about = settings(plain(vars(args))) | contents
-    require_same_everywhere(us, about | {"checkpoint": checkpoint.sha256})
-    boxes, detector = localise(args, meta, texts, config.boxes, clip.image_size, device, us)
-    scoring = (config, clip.image_size, args.precision, args.without, detector, texts)
-    scoring = describe_scoring(checkpoint.sha256, *scoring, subject.references)
-    environment, is_kept, side = describe_environment(device), not args.no_resume, subject.model.map_side
-    what = (meta.entries, side, about | scoring, environment, is_kept)
-    kept = open_kept(folder, *what) if us.is_first else None
-    dataset = AnomalyDataset(meta, side, clip.mean, clip.std, sides=subject.model.sides)
+    model, clip, texts = subject.model, subject.clip, subject.texts
+    read_decisions(decisions_path(name_of(args)))  # now, so that a damaged file costs no hours
+    warn_if_seen(args, subject.checkpoint, meta)
+    claimed = claim(args, folder, us.is_first)  # now, so that a bad folder costs no hours
+    about = settings(plain(vars(args))) | contents(subject, meta)
+    require_same_everywhere(us, about | {"checkpoint": subject.checkpoint.sha256})
+    where = (clip.image_size, device, us)
+    boxes, detector = localise(args, meta, texts, subject.config.boxes, *where)
+    what = (subject, meta, boxes, detector, device, us.is_first)
+    tests = [prepare(*each, *what) for each in claimed]
+    environment = describe_environment(device) | {"processes": us.count}
+    dataset = AnomalyDataset(meta, model.map_side, clip.mean, clip.std, sides=model.sides)
 
     started = time.perf_counter()
     workers = options.count_workers(args, device.type)
-    pictures = bool(args.report or args.calibrate)
-    recorder = Recorder(folder, meta.root, texts, config.boxes, boxes, pictures)
-    how = (args.batch_size, device, workers, boxes, args.eval_size, recorder, args.report, kept, us)
-    how += (args.metrics,)
-    results = evaluate(subject.model, dataset, *how)
-    seconds = time.perf_counter() - started
+    how = (boxes, args.eval_size, args.report, us, args.metrics)
+    trials = [test.trial for test in tests]
+    found = evaluate_all(model, dataset, trials, args.batch_size, device, workers, *how)
+    seconds = (time.perf_counter() - started) / len(tests)
     if not us.is_first:
         return
 
-    environment |= {"processes": us.count}
-    record = describe(args, config, checkpoint, meta, results, environment, subject.prompts)
-    record |= {
-        "detector": detector,
-        "references": {n: list(files) for n, files in subject.references.items()},
-    }
-    computed = len(dataset) - kept.taken
-    record |= {"scoring": scoring, "seconds": round(seconds, 2), "images_computed": computed}
-    record |= {"seconds_per_image": round(seconds / computed, 4) if computed else None}
-    record |= {"peak_memory": peak_memory(device)} | find_thresholds(decisions, scoring)
-    write_results(args, folder, results, record)
-    print(f"{computed} images in {seconds:.1f} s; table and results: {folder}")
-    if args.calibrate:
-        print("\n".join(calibrate_run(folder, args.calibrate, args.rate).lines))
-        record |= find_thresholds(read_decisions(decisions.path), scoring, same_images=True)
-        # once more: calibrating reads it as of any finished run, and now there are other thresholds
-        write_json(folder / "results.json", record)
-    if args.report:
-        print(f"report: {write_report(folder)}")
-    kept.remove()
-
-
-def write_results(
-    args: argparse.Namespace, folder: Path, results: Sequence[ClassResult], record: dict
-) -> None:
-    """Write what was found, and show it."""
-    table = format_table(results, args.metrics)
-    write_text(folder / "table.md", table + "\n")
-    if args.report:
-        write_json(folder / "curves.json", {result.class_name: result.curves for result in results})
-    write_json(folder / "results.json", record)
-    print(table)
-    print("".join(f"n/a: {note}\n" for note in record["notes"]), end="")
+    for test, results in zip(tests, found, strict=True):
+        conclude(test, subject, meta, results, seconds, environment)
+    if several:
+        print(f"{len(tests)} seeds, means and standard deviations:\n{summarise(folder, args.seed)}")
+        if args.report:
+            print(f"report: {write_report(folder)}")
 
 
 def warn_if_seen(args: argparse.Namespace, checkpoint: Checkpoint, meta: Meta) -> None:

@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -55,6 +56,20 @@ class _Collected:
         self.done += 1
 
 
+class Trial(NamedTuple):
+    """One of several tests of a method on the same images, which differ in what it remembers.
+
+    Attributes:
+        memory: the method's
+        observe: is told of every image, with its number in the dataset
+        kept: keeps outcomes on disk; those it has taken up are not computed again, nor told
+    """
+
+    memory: dict[str, Any]
+    observe: Callable[[int, Entry, Outcome], None] | None = None
+    kept: Kept | None = None
+
+
 def evaluate(
     method: Method,
     dataset: AnomalyDataset,
@@ -69,53 +84,74 @@ def evaluate(
     us: Processes = ALONE,
     level: str = LEVELS[-1],
 ) -> list[ClassResult]:
-    """Score every class; a class's maps are dropped as soon as its last image is done.
+    """Score every class, as `evaluate_all` does in a single trial, by what the method remembers now."""
+    trials, how = [Trial(method.memory, observe, kept)], (boxes, eval_size, with_curves, us, level)
+    return evaluate_all(method, dataset, trials, batch_size, device, workers, *how)[0]
+
+
+def evaluate_all(
+    method: Method,
+    dataset: AnomalyDataset,
+    trials: Sequence[Trial],
+    batch_size: int,
+    device: torch.device,
+    workers: int = 0,
+    boxes: Mapping[Entry, Boxes] | None = None,
+    eval_size: int | None = None,
+    with_curves: bool = False,
+    us: Processes = ALONE,
+    level: str = LEVELS[-1],
+) -> list[list[ClassResult]]:
+    """Score every class in every trial; the image tower looks at each image once for all of them. A class's
+    maps are dropped as soon as its last image is done.
 
     Of several processes each computes whole batches in turn, the same ones as a single process; the first one
-    gets and scores what all found, the others give nothing and need no `kept`.
+    gets and scores what all found, the others give nothing and need no `kept` in their trials.
 
     `boxes` are those a detector found in every image; None without a detector. With `eval_size` maps and
     masks are brought to that side before they are compared, which takes less time and memory and changes the
-    numbers. `observe` is told of every image, with its number in the dataset. With `kept` outcomes
-    are kept on disk, and those it has taken up are not computed again, nor told. `level`, one of `LEVELS`,
-    says which metrics are wanted; the others are None.
+    numbers. `level`, one of `LEVELS`, says which metrics are wanted; the others are None.
 
     Raises:
         InputError: an image cannot be read, or the method gives a value that is not finite.
     """
-    tally = _Tally(dataset, eval_size, with_curves, kept, level)
-    (done, *_), total = us.gather(tally.done), len(dataset)
+    tallies = [_Tally(dataset, eval_size, with_curves, trial, level) for trial in trials]
+    (done, *_), total = us.gather(min(tally.done for tally in tallies)), len(dataset)
     index = done if done == total else done - done % batch_size  # a batch is computed as it was before
     starts = range(index, total, batch_size)
     mine = [i for start in starts[us.rank :: us.count] for i in range(start, min(start + batch_size, total))]
     batches = iterate(dataset, batch_size, mine, workers)
-    answers = _answer(method, batches, device, boxes)
+    answers = _answer(method, trials, batches, device, boxes)
     with tqdm(total=total, initial=index, desc="test", unit="image", disable=None) as bar:
-        for prediction, masks in us.in_turn(answers, len(starts)):
-            for outcome, mask in zip(unpack(prediction), masks, strict=True):
-                entry = dataset.entries[index]
-                require_finite(outcome, entry.image)
-                if index >= done:
-                    if observe:
-                        observe(index, entry, outcome)
-                    tally.add(entry, outcome, mask)
-                index += 1
+        for predictions, masks in us.in_turn(answers, len(starts)):
+            for tally, prediction in zip(tallies, predictions, strict=True):
+                tally.take(index, prediction, masks)
+            index += len(masks)
             bar.update(len(masks))
-    return [tally.results[name] for name in dataset.meta.classes] if us.is_first else []
+    names = dataset.meta.classes if us.is_first else ()
+    return [[tally.results[name] for name in names] for tally in tallies]
 
 
 def _answer(
-    method: Method, batches: Iterable[Batch], device: torch.device, boxes: Mapping[Entry, Boxes] | None
-) -> Iterator[tuple[Prediction, Tensor]]:
-    """Give what the method says about each batch, on the CPU, and its masks."""
+    method: Method,
+    trials: Sequence[Trial],
+    batches: Iterable[Batch],
+    device: torch.device,
+    boxes: Mapping[Entry, Boxes] | None,
+) -> Iterator[tuple[list[Prediction], Tensor]]:
+    """Give what the method says about each batch in every trial, on the CPU, and the masks."""
     for batch in batches:
         of_batch = None if boxes is None else [boxes[entry] for entry in batch.entries]
-        images = move_images(batch.images, device)
-        yield _to_cpu(method.predict(images, batch.class_names, boxes=of_batch)), batch.masks
+        seen = method.look(move_images(batch.images, device))
+        predictions = []
+        for trial in trials:
+            method.memory = trial.memory
+            predictions.append(_to_cpu(method.answer(seen, batch.class_names, boxes=of_batch)))
+        yield predictions, batch.masks
 
 
 class _Tally:
-    """Scores classes as they become complete, and drops what was collected of them.
+    """Scores the classes of a trial as they become complete, and drops what was collected of them.
 
     Attributes:
         done: how many images were taken up from disk
@@ -127,24 +163,36 @@ class _Tally:
         dataset: AnomalyDataset,
         eval_size: int | None,
         with_curves: bool,
-        kept: Kept | None,
+        trial: Trial,
         level: str,
     ) -> None:
-        self.dataset, self.eval_size, self.with_curves, self.kept = dataset, eval_size, with_curves, kept
-        self.level = level
+        self.dataset, self.eval_size, self.with_curves = dataset, eval_size, with_curves
+        self.observe, self.kept, self.level = trial.observe, trial.kept, level
         self.counts = Counter(entry.class_name for entry in dataset.entries)
         self.collected: dict[str, _Collected] = {}
         self.results: dict[str, ClassResult] = {}
-        self.done = kept.taken if kept else 0
-        if kept:
-            self.results |= kept.results
-            for entry, outcome in kept.outcomes():
+        self.done = self.kept.taken if self.kept else 0
+        if self.kept:
+            self.results |= self.kept.results
+            for entry, outcome in self.kept.outcomes():
                 self._collect(entry, outcome, dataset.read_mask(entry))
 
-    def add(self, entry: Entry, outcome: Outcome, mask: Tensor) -> None:
-        if self.kept:
-            self.kept.add(entry, outcome)
-        self._collect(entry, outcome, mask)
+    def take(self, first: int, prediction: Prediction, masks: Tensor) -> None:
+        """Take down what is said about a batch that begins at the image `first`, unless it is there already.
+
+        Raises:
+            InputError: something of it is not finite.
+        """
+        for index, (outcome, mask) in enumerate(zip(unpack(prediction), masks, strict=True), start=first):
+            entry = self.dataset.entries[index]
+            require_finite(outcome, entry.image)
+            if index < self.done:
+                continue
+            if self.observe:
+                self.observe(index, entry, outcome)
+            if self.kept:
+                self.kept.add(entry, outcome)
+            self._collect(entry, outcome, mask)
 
     def _collect(self, entry: Entry, outcome: Outcome, mask: Tensor) -> None:
         name, anomaly_map = entry.class_name, outcome.anomaly_map

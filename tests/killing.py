@@ -49,7 +49,7 @@ class Counter:
 
         filo.datasets.open_image = self.around(filo.datasets.open_image)
         model = filo.methods.filo.FiLoModel
-        model.predict = self.around(model.predict)
+        model.look = self.around(model.look)
 
 
 def kill() -> None:

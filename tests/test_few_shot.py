@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 from statistics import mean, stdev
 
 import pytest
@@ -11,6 +12,9 @@ import torch
 from filo.compare import compare
 from filo.errors import InputError
 from filo.few_shot import References, choose_references, find_references
+from filo.methods.fade import FADEModel
+from filo.methods.few_shot import FewShot
+from filo.methods.winclip import WinCLIPModel
 from filo.metrics import COLUMNS, percent
 from filo.references import draw
 from filo.report import write_report
@@ -113,6 +117,52 @@ def test_several_seeds_give_means_and_deviations(free_flags, monkeypatch, capfd)
     (folder / "results.json").write_text(json.dumps(whole | {"std": {}}))
     status, _, err = run(monkeypatch, capfd, "filo/report/__main__.py", folder)
     assert status == 2 and "results.json is damaged" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("method", ["winclip", "fade", "filo"])
+def test_seeds_are_tested_together_as_each_by_itself(
+    method, free_flags, trained_flags, monkeypatch, capfd, tmp_path
+):
+    models = {"winclip": WinCLIPModel, "fade": FADEModel, "filo": FewShot}
+    own = {"winclip": {}, "fade": SMALL, "filo": None}[method]
+    asked = trained_flags if own is None else free_flags | {"method": method} | own
+    asked = asked | {"shots": 1, "batch_size": 2}
+    looks, look = [], models[method].look
+    monkeypatch.setattr(models[method], "look", lambda *given: looks.append(1) or look(*given))
+    both = asked | {"seed": [0, 3], "save_path": tmp_path / "both"}
+    status, _, err = run(monkeypatch, capfd, "test.py", *flags(**both))
+    assert status == 0, err
+    count = len(looks)
+    for seed in (0, 3):
+        alone = asked | {"seed": seed, "save_path": tmp_path / f"alone_{seed}"}
+        assert run(monkeypatch, capfd, "test.py", *flags(**alone))[0] == 0
+        one, other = (results_of(tmp_path / each) for each in (f"alone_{seed}", f"both/seed_{seed}"))
+        assert all(one[key] == other[key] for key in ("classes", "mean", "references", "scoring"))
+    images = results_of(tmp_path / "both")["images"]
+    assert len(looks) - count - count == -(-images // 2)  # references are looked at in each, images once less
+
+
+def test_seeds_that_were_stopped_go_on_together(free_flags, monkeypatch, capfd):
+    look, looks = WinCLIPModel.look, []
+
+    def stop(model, images):
+        looks.append(len(images))
+        if len(looks) == stop_at:
+            signal.raise_signal(signal.SIGINT)
+        return look(model, images)
+
+    monkeypatch.setattr(WinCLIPModel, "look", stop)
+    asked = flags(**free_flags | {"method": "winclip", "shots": 1, "seed": [0, 1], "batch_size": 1})
+    stop_at = 5  # two references, and the third image
+    assert run(monkeypatch, capfd, "test.py", *asked)[0] == 130
+    first = free_flags["save_path"] / "seed_0" / "unfinished"
+    shutil.rmtree(first)  # one of them must begin anew
+    stop_at = None
+    status, out, err = run(monkeypatch, capfd, "test.py", *asked)
+    assert status == 0 and "going on: 2 of" in out, err
+    done = [results_of(free_flags["save_path"] / f"seed_{seed}")["images_computed"] for seed in (0, 1)]
+    images = results_of(free_flags["save_path"])["images"]
+    assert done == [images, images - 2]
 
 
 @pytest.mark.parametrize("kind", ["filo", "anomalyclip"])

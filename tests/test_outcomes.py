@@ -38,10 +38,10 @@ class Stopping(Brightness):
         super().__init__()
         self.at = at
 
-    def predict(self, images, class_names, boxes=None):
+    def answer(self, images, class_names, boxes=None):
         if len(self.batches) == self.at:
             raise Stop
-        return super().predict(images, class_names, boxes)
+        return super().answer(images, class_names, boxes)
 
 
 def keep(folder, data, about=ABOUT):
@@ -304,15 +304,15 @@ def test_an_evaluation_stopped_by_ctrl_c_computes_no_image_again(tested, tmp_pat
     values, wanted, _ = tested
     from filo.methods.filo import FiLoModel
 
-    predict, seen = FiLoModel.predict, []
+    look, seen = FiLoModel.look, []
 
-    def stop_at_third(model, images, *rest, **more):
+    def stop_at_third(model, images):
         seen.append(len(images))
         if len(seen) == 3:
             signal.raise_signal(signal.SIGINT)
-        return predict(model, images, *rest, **more)
+        return look(model, images)
 
-    monkeypatch.setattr(FiLoModel, "predict", stop_at_third)
+    monkeypatch.setattr(FiLoModel, "look", stop_at_third)
     arguments = flags(**values, save_path=tmp_path / "run")
     status, _, err = run(monkeypatch, capfd, "test.py", *arguments)
     assert status == 130 and "stopped by the keyboard" in err and "Traceback" not in err

@@ -10,11 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from filo import options
 from filo.clip.load import CLIP, load_clip
+from filo.clip.vision import ImageFeatures
 from filo.datasets import AnomalyDataset
 from filo.errors import exit_clearly
 from filo.evaluate import evaluate, format_table
@@ -22,7 +23,7 @@ from filo.files import write_json
 from filo.grounding.boxes import Boxes, cell_of
 from filo.logs import pick_device
 from filo.meta import read_meta
-from filo.method import Prediction
+from filo.method import Method, Prediction
 from filo.methods.filo import MAP_SCALE
 from filo.methods.filo_config import PRESETS, ablate
 from filo.metrics import mean_metrics
@@ -32,7 +33,7 @@ from filo.text_encoder import TextEncoder, similarities
 GENERIC = replace(ablate(PRESETS["official"], ["descriptions", "template"]), features_list=(1,))
 
 
-class ClipAlone(nn.Module):
+class ClipAlone(Method):
     """A frozen CLIP that compares features with the mean normal and the mean abnormal text of a class.
 
     The map compares the last block's patch tokens, taken as the class token is: after the last norm and the
@@ -40,20 +41,23 @@ class ClipAlone(nn.Module):
     """
 
     def __init__(self, clip: CLIP, texts: Mapping[str, ClassTexts]) -> None:
-        super().__init__()
-        self.clip, self.encoder = clip, TextEncoder(clip.text, texts)
+        super().__init__(clip, GENERIC, texts)
+        self.encoder = TextEncoder(clip.text, texts)
 
     @torch.no_grad()
-    def predict(
+    def image_features(self, images: Tensor, tapped: bool = True) -> ImageFeatures:
+        return self.clip.vision(images, [self.clip.layers])
+
+    @torch.no_grad()
+    def answer(
         self,
-        images: Tensor,
+        features: ImageFeatures,
         class_names: Sequence[str],
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score a batch of images (B, 3, S, S), each of its own class; boxes are not looked at."""
+        """Score a batch, each image of its own class; boxes are not looked at."""
         visual, side = self.clip.vision.visual, self.clip.image_size
-        features = self.clip.vision(images, [self.clip.layers])
         image = F.normalize(features.image, dim=-1)
         text = self.encoder.encode(image, class_names, positions)
         similarity = torch.einsum("bd,bkd->bk", image, text.pair)
