@@ -230,6 +230,7 @@ ALLOWED = {
     "filo.bench": {  # a command
         "filo.stages",
         "filo.clip",
+        "filo.ensembles",
         "filo.logs",
         "filo.losses",
         "filo.methods",
@@ -238,6 +239,7 @@ ALLOWED = {
         "filo.options",
         "filo.precision",
         "filo.prompts",
+        "filo.text_models",
     },
     "filo.demo": {  # commands
         "filo.clip",

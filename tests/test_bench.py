@@ -6,22 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from filo.bench import machine
+from filo.bench import machine, of_memory, setting
 from filo.bench.cases import CASES
 from filo.bench.machine import matrix_rate, tower_operations
-from filo.bench.setting import Bench
+from filo.bench.setting import Bench, Place
 from filo.bench.worker import Worker
+from filo.methods.fade import FADEModel
+from filo.methods.fade_config import FADEConfig
 from tests.commands import run
 
 CPU = torch.device("cpu")
+TINY = Place("tiny", CPU)
 AGREEMENT = {"image_bf16": 2e-2, "tower_bf16": 5e-2}  # all others are exact but for rounding
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_our_way_gives_what_the_plain_way_gives(name):
-    ways = CASES[name](Bench("tiny", CPU))
+    ways = CASES[name].make(TINY)
+    ways.prepare_plainly()
     plainly = ways.plainly()
-    ways = CASES[name](Bench("tiny", CPU))
+    ways = CASES[name].make(TINY)
     ways.prepare()
     ours = ways.ours()
     assert len(ours) == len(plainly)
@@ -31,21 +35,52 @@ def test_our_way_gives_what_the_plain_way_gives(name):
     assert any(np.abs(array).max() > 1e-3 for array in ours)
 
 
+@pytest.mark.parametrize("name", ["metrics", "memory", "memory_one"])
+def test_what_needs_no_model_builds_none(name, monkeypatch):
+    monkeypatch.setattr(setting, "load_clip", lambda *_, **__: pytest.fail("a CLIP was built"))
+    CASES[name].make(TINY)
+
+
+def test_fade_is_measured_with_whole_ensembles(monkeypatch):
+    asked = []
+    monkeypatch.setattr(FADEModel, "text_model", lambda model, prompts: asked.append(prompts))
+    CASES["fade_language"].make(TINY).prepare()
+    counts = [[sum(label == side for _, label in prompts) for side in (0, 1)] for prompts in asked]
+    assert counts[0] == [154, 88] and min(counts[1]) > 500
+
+
+def test_references_and_their_number_change_what_few_shot_cases_give():
+    found = {}
+    for name in ("fade_1", "fade_4"):
+        ways = CASES[name].make(TINY)
+        ways.prepare()
+        found[name] = ways.ours()
+    for one, other in zip(*found.values(), strict=True):
+        assert np.abs(one - other).max() > 1e-3
+    assert found["fade_4"][1].std() > 1e-3
+
+
+def test_the_memory_is_measured_with_four_references_of_fade():
+    N, _, large, small = of_memory.SIZES["full"]
+    per_image = {side: (side // 16) ** 2 for side in FADEConfig().segmentation_img_sizes}
+    assert (N, small) == (per_image[896], 4 * per_image[896]) and large > small
+
+
 def test_neither_way_rounds_what_convolutions_multiply(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    Bench("tiny", CPU)
+    Bench(TINY)
     assert not torch.backends.cudnn.allow_tf32
 
 
 def test_gradients_are_among_what_is_compared():
-    arrays = CASES["train_step"](Bench("tiny", CPU)).ours()
+    arrays = CASES["train_step"].make(TINY).ours()
     assert len(arrays) == 1 + 36 + 8 + 10  # loss; MMCI, linear heads, prompts
     assert sum(bool(array.any()) for array in arrays) > 50
 
 
 def test_the_plain_way_computes_gradients_of_the_frozen_text_tower_and_ours_does_not():
-    bench = Bench("tiny", CPU)
-    ways = CASES["train_step"](bench)
+    bench = Bench(TINY)
+    ways = CASES["train_step"].ways(bench)
     ways.ours()
     assert not any(p.requires_grad for p in bench.model.clip.parameters())
     ways.plainly()
@@ -67,6 +102,7 @@ def test_the_command_measures_and_writes_json(tmp_path, monkeypatch, capfd):
 
 def test_a_way_that_dies_is_said():
     worker = Worker("metrics", 0, "tiny", "cpu", 1)
+    worker.wait_until_ready()
     worker.process.kill()
     worker.process.join()
     with pytest.raises(RuntimeError, match="status -9"):

@@ -3,8 +3,9 @@
 python -m filo.bench --size full --json bench.json
 
 Both ways of a case run in turns, each in a process of its own; the ratio is the median over the rounds.
-Weights are drawn, so nothing is downloaded. `--size full` is ViT-L-14-336 at 518 pixels: it takes an hour on
-a small CPU, and the plain way to train up to 18 GB.
+Weights are drawn, so nothing is downloaded. `--size full` is ViT-L-14-336 at 518 pixels, for FADE and WinCLIP
+ViT-B-16-plus-240 at the published sizes: it takes hours on a small CPU, and the plain way to train up to
+18 GB.
 """
 
 import argparse
@@ -80,6 +81,8 @@ def measure(name: str, size: str, device: torch.device, rounds: int) -> dict:
     try:
         with tqdm(total=2 * rounds, desc=name, disable=None) as bar:
             answers: list[list[Answer]] = [[], []]
+            for worker in workers:
+                worker.wait_until_ready()
             for _ in range(rounds):
                 for worker, given in zip((ours, plainly), answers, strict=True):
                     given.append(worker.run())

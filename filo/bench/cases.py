@@ -1,21 +1,23 @@
 """What is measured: one thing each, done our way and the plain way, with what both must agree on.
 
-A case is a function that gives two ways to do something with a model; each way is called several times and
-gives a list of arrays. Only one of them is used in a process, so that its memory can be told.
+A function gives two ways to do something with what it needs, a model or none; each way is called several
+times and gives a list of arrays. Only one of them is used in a process, so that its memory can be told.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from filo.bench import of_anomalyclip, of_filo, plain
-from filo.bench.setting import Bench, Way, Ways
+from filo.bench import of_anomalyclip, of_fade, of_filo, of_memory, of_winclip, plain
+from filo.bench.setting import Bench, Case, DrawnCLIP, Place, Way, Ways
 from filo.metrics import class_metrics
 
+MAPS = {"full": (83, 518), "tiny": (20, 144)}  # how many of which side the metrics are of
 
-def metrics(bench: Bench) -> Ways:
+
+def metrics(place: Place) -> Ways:
     """All metrics of one class; exact AUPRO is not compared, as the plain way has the estimate alone."""
-    count, side = bench.metrics_size
+    count, side = MAPS[place.size]
     rng = np.random.default_rng(3)
     maps = rng.random((count, side, side), np.float32)
     masks = np.zeros((count, side, side), bool)
@@ -38,14 +40,21 @@ def metrics(bench: Bench) -> Ways:
     return Ways(way(class_metrics), way(plain.class_metrics))
 
 
+def _place(place: Place) -> Place:
+    return place
+
+
 CASES = {
-    case.__name__: case
-    for case in (
-        *(of_filo.text, of_filo.mmci, of_filo.tower, of_filo.tower_bf16, of_filo.image, of_filo.image_bf16),
-        *(of_filo.train_step, of_filo.train_step_cached, of_filo.adapter_step_cached),
-        of_anomalyclip.anomalyclip_image,
-        *(of_anomalyclip.anomalyclip_epoch, of_anomalyclip.anomalyclip_epoch_cached),
-        metrics,
+    ways.__name__: Case(needs, ways)
+    for needs, group in (
+        (Bench, (of_filo.text, of_filo.mmci, of_filo.tower, of_filo.tower_bf16)),
+        (Bench, (of_filo.image, of_filo.image_bf16)),
+        (Bench, (of_filo.train_step, of_filo.train_step_cached, of_filo.adapter_step_cached)),
+        (Bench, (of_anomalyclip.anomalyclip_image,)),
+        (Bench, (of_anomalyclip.anomalyclip_epoch, of_anomalyclip.anomalyclip_epoch_cached)),
+        (DrawnCLIP, (of_fade.fade_language, of_fade.fade_1, of_fade.fade_4)),
+        (DrawnCLIP, (of_winclip.winclip_image, of_winclip.winclip_4)),
+        (_place, (of_memory.memory, of_memory.memory_one, metrics)),
     )
+    for ways in group
 }
-WITHOUT_MODEL = ("metrics",)

@@ -24,7 +24,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype, side: int = 4096, roun
 
 def tower_operations(size: str) -> float:
     """Count the multiplications and additions of the image tower with both streams, for one image."""
-    name, side, taps, _ = SIZES[size]
+    name, side, taps = SIZES[size]
     vision = read_config(name)["vision_cfg"]
     C, P, layers = vision["width"], vision["patch_size"], vision["layers"]
     N = (side // P) ** 2 + 1

@@ -1,13 +1,14 @@
-"""What every case of the benchmark has: a model of drawn weights, its input, and two ways to one result."""
+"""What the cases of the benchmark are: two ways to one result, and what both need, of drawn weights."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from filo.clip.build import read_config
 from filo.clip.load import load_clip
 from filo.methods.filo import FiLoModel
 from filo.methods.filo_config import PRESETS
@@ -17,18 +18,44 @@ from filo.stages import BETAS
 Way = Callable[[], list[np.ndarray]]
 
 
+def _nothing() -> None:
+    pass
+
+
 class Ways(NamedTuple):
-    """Our way and the plain one; `prepare` sees to what ours has at hand when its time begins."""
+    """Our way and the plain one; the other two see to what each has at hand when its time begins."""
 
     ours: Way
     plainly: Way
-    prepare: Callable[[], None] = lambda: None
+    prepare: Callable[[], None] = _nothing
+    prepare_plainly: Callable[[], None] = _nothing
 
 
-# CLIP, image side, taps, and how many maps of which side the metrics are of
-SIZES = {
-    "full": ("ViT-L-14-336", 518, (6, 12, 18, 24), (83, 518)),
-    "tiny": (str(FOLDER.parent / "checkpoints" / "demo" / "clip.json"), 144, (2, 4, 6, 8), (20, 144)),
+class Place(NamedTuple):
+    """Where something is measured, and at which size, `tiny` or `full`."""
+
+    size: str
+    device: torch.device
+
+
+class Case(NamedTuple):
+    """One thing that is measured: `needs` makes all it is measured with, `ways` the two ways of doing it.
+
+    What needs no model is given the place alone.
+    """
+
+    needs: Callable[[Place], Any]
+    ways: Callable[[Any], Ways]
+
+    def make(self, place: Place) -> Ways:
+        """Make both ways, with what they need."""
+        return self.ways(self.needs(place))
+
+
+DEMO = str(FOLDER.parent / "checkpoints" / "demo" / "clip.json")
+SIZES = {  # CLIP, image side, taps
+    "full": ("ViT-L-14-336", 518, (6, 12, 18, 24)),
+    "tiny": (DEMO, 144, (2, 4, 6, 8)),
 }
 CLASS = "hazelnut"
 DESCRIPTIONS = 10  # as many as the published program has for several classes, 15 abnormal texts then
@@ -37,10 +64,8 @@ DESCRIPTIONS = 10  # as many as the published program has for several classes, 1
 class Bench:
     """A FiLo of drawn weights, an image, its mask and label, all the same in every process."""
 
-    def __init__(self, size: str, device: torch.device, with_model: bool = True) -> None:
-        name, side, taps, self.metrics_size = SIZES[size]
-        if not with_model:
-            return
+    def __init__(self, place: Place) -> None:
+        (name, side, taps), device = SIZES[place.size], place.device
         book = PromptBook([find_prompt_file("mvtec")])
         descriptions = [text for c in book.classes.values() for text in c.descriptions][:DESCRIPTIONS]
         texts = {CLASS: fill_texts(book.templates, "official", CLASS, descriptions)}
@@ -66,6 +91,22 @@ class Bench:
         rates = {"decoder": 1e-4, "prompts": 1e-3, "adapter": 1e-5}
         given = [{"params": parameters[name], "lr": rates[name]} for name in groups]
         return torch.optim.AdamW(given, betas=BETAS, fused=self.device.type != "mps")
+
+
+class DrawnCLIP:
+    """A CLIP of drawn weights at its own image size, as the few-shot methods take it, and images for it."""
+
+    def __init__(self, place: Place) -> None:
+        self.size, self.device = place
+        name = {"full": "ViT-B-16-plus-240", "tiny": DEMO}[self.size]
+        side = read_config(name)["vision_cfg"]["image_size"]
+        self.clip = load_clip(name, "drawn:0", side, device=self.device)
+        self.clip.set_precision("fp32")
+
+    def images(self, count: int, side: int, seed: int) -> Tensor:
+        """Draw images (count, 3, side, side), the same in every process."""
+        drawn = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+        return drawn.to(self.device)
 
 
 def arrays(*tensors: Tensor) -> list[np.ndarray]:

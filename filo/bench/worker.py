@@ -2,7 +2,9 @@
 
 import multiprocessing
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,16 +32,28 @@ class Worker:
         )
         self.process.start()
 
-    def run(self) -> Answer:
-        """Run the way once.
+    def wait_until_ready(self) -> None:
+        """Return when the case is prepared, so that no way is timed beside another one's preparation.
 
         Raises:
             RuntimeError: the process died, for want of memory for instance.
         """
-        try:
+        self._receive()
+
+    def run(self) -> Answer:
+        """Run the way once.
+
+        Raises:
+            RuntimeError: as above.
+        """
+        with suppress(BrokenPipeError):  # of a dead process; receiving says so
             self.pipe.send("run")
+        return self._receive()
+
+    def _receive(self) -> Any:
+        try:
             return self.pipe.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+        except (EOFError, ConnectionResetError) as error:
             self.process.join(10)
             raise RuntimeError(f"its process ended with status {self.process.exitcode}") from error
 
@@ -49,17 +63,17 @@ class Worker:
 
 
 def _serve(pipe, case: str, way: int, size: str, device: str, threads: int) -> None:
-    from filo.bench.cases import CASES, WITHOUT_MODEL
-    from filo.bench.setting import Bench
+    from filo.bench.cases import CASES
+    from filo.bench.setting import Place
 
     torch.set_num_threads(threads)
     place = torch.device(device)
-    ways = CASES[case](Bench(size, place, case not in WITHOUT_MODEL))
-    run = ways[way]
-    if run is ways.ours:
-        ways.prepare()
+    ways = CASES[case].make(Place(size, place))
+    run, prepare = ((ways.ours, ways.prepare), (ways.plainly, ways.prepare_plainly))[way]
+    prepare()
     forget_peak_memory(place)  # of loading
     try:
+        pipe.send("ready")
         while pipe.recv() == "run":
             started = time.perf_counter()
             arrays = run()
