@@ -112,7 +112,7 @@ def test_all(args: argparse.Namespace, folder: Path, us: Processes) -> None:
     what = (subject, meta, boxes, detector, device, us.is_first)
     tests = [prepare(*each, *what) for each in claimed]
     environment = describe_environment(device) | {"processes": us.count}
-    dataset = AnomalyDataset(meta, model.map_side, clip.mean, clip.std, sides=model.sides)
+    dataset = AnomalyDataset(meta, model.map_side, clip.mean, clip.std, view=model.view)
 
     started = time.perf_counter()
     workers = options.count_workers(args, device.type)

@@ -17,21 +17,19 @@ from filo import transforms
 from filo.errors import InputError
 from filo.meta import Entry, Meta
 from filo.transforms import (
-    Images,
     image_size,
-    image_tensors,
     mask_tensor,
     mosaic,
     open_image,
     open_mask,
-    stack_images,
 )
+from filo.views import Images, View, Whole, stack_images
 
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 
 
 class Sample(NamedTuple):
-    """One item, ready for CLIP: image (3, S, S), None if its features are kept; mask (S, S) boolean."""
+    """One item: an image as the view has it, None if its features are kept; mask (S, S) boolean."""
 
     image: Images | None
     mask: Tensor
@@ -43,8 +41,8 @@ class Sample(NamedTuple):
 class Batch(NamedTuple):
     """Several items, each of its own class: masks (B, S, S) boolean, labels (B,), B entries.
 
-    `images` (L, 3, S, S), or by side, are those that were read, of the rows `live`: all of them, unless
-    features are kept.
+    `images`, (L, 3, S, S) or as another view has them, are those that were read, of the rows `live`: all of
+    them, unless features are kept.
     `mosaics` are the rows that are put together of several images.
     """
 
@@ -71,7 +69,7 @@ class AnomalyDataset(Dataset):
     augmentation for MVTec). A mosaic keeps the item's own label unless `mosaic_label` is `any`. What is
     drawn depends on seed, `epoch` and index alone, not on workers or order.
 
-    With `sides` images come at each of these sizes, by side, and `side` is that of the masks. `kept` are the
+    Images come as squares of the given side, as the masks do, or as `view` prepares them. `kept` are the
     images whose features are at hand, so that they need not be read; mosaics are.
     """
 
@@ -84,11 +82,12 @@ class AnomalyDataset(Dataset):
         aug_rate: float = 0.0,
         mosaic_label: str = "own",
         seed: int = 0,
-        sides: Sequence[int] | None = None,
+        view: View | None = None,
     ) -> None:
         if not 0 <= aug_rate <= 1:
             raise InputError(f"aug_rate {aug_rate}: wanted a probability between 0 and 1")
-        self.meta, self.side, self.mean, self.std, self.sides = meta, side, mean, std, sides
+        self.meta, self.side, self.mean, self.std = meta, side, mean, std
+        self.view = view or Whole(side)
         self.aug_rate, self.mosaic_label, self.seed = aug_rate, mosaic_label, seed
         self.epoch = 0
         self.kept: frozenset[Path] = frozenset()
@@ -112,7 +111,7 @@ class AnomalyDataset(Dataset):
         return Sample(self._prepare(image), mask_tensor(mask, self.side), entry.label, index)
 
     def read_image(self, entry: Entry) -> Images:
-        """Give an image of the dataset as it is, (3, S, S), or by side."""
+        """Give an image of the dataset as it is, prepared."""
         return self._prepare(open_image(entry.image))
 
     def read_mask(self, entry: Entry) -> Tensor:
@@ -121,7 +120,7 @@ class AnomalyDataset(Dataset):
         return mask_tensor(mask, self.side)
 
     def _prepare(self, image: Image.Image) -> Images:
-        return image_tensors(image, self.side, self.mean, self.std, self.sides)
+        return self.view(image, self.mean, self.std)
 
     def _open(self, entry: Entry) -> tuple[Image.Image, Image.Image | None]:
         image = open_image(entry.image)

@@ -24,7 +24,7 @@ from filo.metrics import COLUMNS, IMAGE_COLUMNS, PIXEL_COLUMNS, class_metrics, m
 from filo.outcomes import Kept, Outcome
 from filo.processes import ALONE, Processes
 from filo.prompts import spoken
-from filo.transforms import move_images
+from filo.views import move_images
 
 # what --metrics chooses, in the words of AnomalyCLIP's program
 LEVELS = ("image-level", "pixel-level", "image-pixel-level")

@@ -12,7 +12,8 @@ from filo.files import readable
 from filo.inputs import SUFFIXES
 from filo.method import Method
 from filo.references import draw
-from filo.transforms import Images, move_images, open_image, stack_images
+from filo.transforms import open_image
+from filo.views import Images, move_images, stack_images
 
 
 def choose_references(

@@ -10,7 +10,7 @@ from filo.clip.vision import ImageFeatures
 from filo.errors import InputError
 from filo.grounding.boxes import Boxes
 from filo.prompts import ClassTexts
-from filo.transforms import Images
+from filo.views import Images, View, Whole
 
 # how files become pixels (`filo.transforms`); raised when that changes, so that nothing old is used
 PIXELS = 2
@@ -47,9 +47,9 @@ class Method(nn.Module):
         self.memory: dict[str, Any] = {}
 
     @property
-    def sides(self) -> tuple[int, ...] | None:
-        """The image sizes that `predict` wants, by side; None for the CLIP's own alone."""
-        return None
+    def view(self) -> View:
+        """How pictures are prepared for `predict`."""
+        return Whole(self.clip.image_size)
 
     @property
     def map_side(self) -> int:
@@ -71,7 +71,7 @@ class Method(nn.Module):
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score a batch of images (B, 3, S, S), or by side where there are `sides`, each of its own class.
+        """Score a batch of images, as `view` prepares them, each of its own class.
 
         `positions` are for each image indices into `ClassTexts.positions`, none at all for all of them;
         `boxes` are what a detector found in it.

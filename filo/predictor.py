@@ -37,7 +37,7 @@ from filo.prompts import ClassTexts
 from filo.records import describe_boxes, rank_kinds
 from filo.result import Result
 from filo.trained_clip import load_trained_clip
-from filo.transforms import Images, image_tensors, move_images, stack_images
+from filo.views import Images, move_images, stack_images
 
 
 def _introduce(known: NamedClass) -> None:
@@ -201,8 +201,7 @@ class FiLo:
         self.shown[name] = {readable(path): sha256_of(path) for path in paths}
 
     def _prepare(self, image: Image.Image) -> Images:
-        clip = self.clip
-        return image_tensors(image, clip.image_size, clip.mean, clip.std, self.model.sides)
+        return self.model.view(image, self.clip.mean, self.clip.std)
 
     def _require_short(self, known: NamedClass) -> None:
         """Raise `InputError` if a text of the class is longer than what CLIP reads."""

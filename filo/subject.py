@@ -22,7 +22,6 @@ from filo.method import Method
 from filo.methods.few_shot import FewShot
 from filo.prompts import ClassTexts
 from filo.trained_clip import load_trained_clip
-from filo.transforms import image_tensors
 from filo.untrained import fill_texts, hash_ensembles, is_untrained, make_checkpoint, read_settings
 
 
@@ -133,8 +132,7 @@ def show_references(
     for entry in read_meta(root, "train").entries:
         train.setdefault(entry.class_name, []).append(entry.image)
     chosen = choose_references(root, train, classes, shots, seed)
-    clip, sides = subject.clip, subject.model.sides
-    prepare = partial(image_tensors, side=clip.image_size, mean=clip.mean, std=clip.std, sides=sides)
+    prepare = partial(subject.model.view, mean=subject.clip.mean, std=subject.clip.std)
     remember(subject.model, chosen, prepare, device)
     real = root.resolve()
     subject.references = {

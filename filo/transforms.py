@@ -177,32 +177,6 @@ def image_tensor(image: Image.Image, side: int, mean: Sequence[float], std: Sequ
     return torch.from_numpy(normal.transpose(2, 0, 1).copy())
 
 
-Images = Tensor | dict[int, Tensor]  # one size, or several by their side
-
-
-def image_tensors(
-    image: Image.Image, side: int, mean: Sequence[float], std: Sequence[float], sides: Sequence[int] | None
-) -> Images:
-    """As `image_tensor`, or with `sides` at each of them, straight from the original: by side."""
-    if sides is None:
-        return image_tensor(image, side, mean, std)
-    return {each: image_tensor(image, each, mean, std) for each in sides}
-
-
-def stack_images(images: Sequence[Images]) -> Images:
-    """Put single images into a batch."""
-    if isinstance(images[0], dict):
-        return {side: torch.stack([each[side] for each in images]) for side in images[0]}
-    return torch.stack(list(images))
-
-
-def move_images(images: Images, device: torch.device) -> Images:
-    """Bring a batch to a device."""
-    if isinstance(images, dict):
-        return {side: each.to(device, non_blocking=True) for side, each in images.items()}
-    return images.to(device, non_blocking=True)
-
-
 def mask_tensor(mask: Image.Image | None, side: int) -> Tensor:
     """Resize a 0 / 255 mask, bilinear, and cut at one half: boolean (side, side); None is all normal."""
     if mask is None:

@@ -20,10 +20,12 @@ from filo.prompts import ClassTexts, PromptBook, agnostic_texts, find_prompt_fil
 
 CLIP = ("ViT-B-16-plus-240", "laion400m_e31")
 OBJECT = "object"  # how FADE speaks of the class where it compares patches
-# the texts that images and patches are compared with, by method; WinCLIP has one set for both
+# the texts that images and patches are compared with; WinCLIP has one set for both
 ENSEMBLES = {"winclip": (("winclip_program",), ()), "fade": (WINCLIP, HYBRID)}
+OF_PRESET = {("winclip", "paper"): (WINCLIP, ())}  # where a preset has other ones
 HELP = {
     "patch_tokens": "which block's patch tokens are remembered; the paper's are penultimate",
+    "tiling": "cut long pictures into squares along their longer side, as the paper does",
     "coreset_share": "share of the references' patches that is kept in memory, chosen greedily",
     "classification_mode": "what image scores are made of",
     "segmentation_mode": "what maps are made of",
@@ -65,10 +67,10 @@ def add_settings(parser: argparse.ArgumentParser, method: str) -> None:
         names = dict.fromkeys(f"--{field.name.replace('_', sign)}" for sign in "_-")
         help_text = f"{HELP[field.name]} (default: the preset's)"
         add(*names, dest=field.name, default=None, help=help_text, **_reading(field))
-    of_images, of_patches = ENSEMBLES[method]
-    add("--image_prompts", nargs="+", default=list(of_images), metavar="NAME", help="ensembles for images")
-    if of_patches:
-        add("--patch_prompts", nargs="+", default=list(of_patches), metavar="NAME", help="and for patches")
+    for what, names in zip(("image", "patch"), ENSEMBLES[method], strict=True):
+        if names:
+            usual = f"ensembles of texts for the {what} (default: {', '.join(names)}, or the preset's)"
+            add(f"--{what}_prompts", nargs="+", metavar="NAME", help=usual)
     if method == "fade":
         add("--square", action="store_true", help="kept for old scripts: images are always made square")
 
@@ -132,8 +134,8 @@ def fill_texts(args: argparse.Namespace, classes: Sequence[str]) -> dict[str, Cl
 
 def fill_class(args: argparse.Namespace, word: str) -> ClassTexts:
     """Fill the texts of a class as it is spoken."""
-    of_images = _labelled(args.image_prompts, word)
-    of_patches = _labelled(getattr(args, "patch_prompts", []), OBJECT)
+    names_of_images, names_of_patches = _names(args)
+    of_images, of_patches = _labelled(names_of_images, word), _labelled(names_of_patches, OBJECT)
     normal, abnormal = (tuple(text for text, label in of_images if label == side) for side in (0, 1))
     places = agnostic_texts("", "").positions
     return ClassTexts(normal, abnormal, places, image_prompts=of_images, patch_prompts=of_patches)
@@ -141,8 +143,14 @@ def fill_class(args: argparse.Namespace, word: str) -> ClassTexts:
 
 def hash_ensembles(args: argparse.Namespace) -> dict[str, str]:
     """Give the hash of every file that the texts come from."""
-    paths = dict.fromkeys(map(find_ensemble, [*args.image_prompts, *getattr(args, "patch_prompts", [])]))
+    paths = dict.fromkeys(find_ensemble(name) for names in _names(args) for name in names)
     return {str(path): sha256_of(path) for path in paths}
+
+
+def _names(args: argparse.Namespace) -> tuple[Sequence[str], Sequence[str]]:
+    """Name the ensembles for images and for patches that were asked for, else the preset's."""
+    of_images, of_patches = OF_PRESET.get((args.method, args.preset), ENSEMBLES[args.method])
+    return args.image_prompts or of_images, getattr(args, "patch_prompts", None) or of_patches
 
 
 def _labelled(names: Sequence[str], word: str) -> tuple[tuple[str, int], ...]:

@@ -13,7 +13,7 @@ SOURCES = sorted((ROOT / "filo").rglob("*.py"))
 ALLOWED = {
     "filo.clip": {"filo.precision"},
     "filo.prompts": {"filo.clip"},
-    "filo.datasets": {"filo.transforms", "filo.meta"},
+    "filo.datasets": {"filo.transforms", "filo.meta", "filo.views"},
     "filo.methods": {
         "filo.clip",
         "filo.prompts",
@@ -27,10 +27,11 @@ ALLOWED = {
         "filo.smoothing",
         "filo.text_encoder",
         "filo.text_models",
-        "filo.transforms",
+        "filo.views",
     },
     "filo.fusion": {"filo.mmci"},
-    "filo.few_shot": {"filo.inputs", "filo.method", "filo.references", "filo.transforms"},
+    "filo.views": {"filo.transforms"},
+    "filo.few_shot": {"filo.inputs", "filo.method", "filo.references", "filo.transforms", "filo.views"},
     "filo.seeds": {"filo.metrics", "filo.prompts", "filo.run_folder"},
     "filo.trials": {
         "filo.calibrate",
@@ -68,10 +69,10 @@ ALLOWED = {
         "filo.options",
         "filo.prompts",
         "filo.trained_clip",
-        "filo.transforms",
+        "filo.views",
         "filo.untrained",
     },
-    "filo.method": {"filo.clip", "filo.grounding.boxes", "filo.prompts", "filo.transforms"},
+    "filo.method": {"filo.clip", "filo.grounding.boxes", "filo.prompts", "filo.views"},
     "filo.all_methods": {"filo.clip", "filo.method", "filo.methods", "filo.prompts"},
     "filo.method_options": {"filo.all_methods", "filo.methods", "filo.options"},
     "filo.text_encoder": {"filo.clip", "filo.prompts"},
@@ -87,7 +88,7 @@ ALLOWED = {
         "filo.prompts",
         "filo.curves",
         "filo.grounding.boxes",
-        "filo.transforms",
+        "filo.views",
     },
     "filo.records": {"filo.prompts", "filo.grounding.boxes", "filo.run_folder"},
     "filo.recorder": {
@@ -179,6 +180,7 @@ ALLOWED = {
         "filo.result",
         "filo.trained_clip",
         "filo.transforms",
+        "filo.views",
     },
     "filo.prediction": {"filo.all_methods", "filo.logs", "filo.predictor", "filo.processes", "filo.summary"},
     "filo.predict": {  # a command

@@ -4,10 +4,12 @@ import csv
 import json
 import shutil
 import signal
+from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
 import torch
+from PIL import Image
 
 from filo.compare import compare
 from filo.errors import InputError
@@ -142,6 +144,30 @@ def test_seeds_are_tested_together_as_each_by_itself(
     assert len(looks) - count - count == -(-images // 2)  # references are looked at in each, images once less
 
 
+def test_long_pictures_are_cut_in_testing_and_predicting(few, free_flags, tmp_path, monkeypatch, capfd):
+    """The dataset's square pictures are made twice as wide; WinCLIP's own words are the paper's then."""
+    root = shutil.copytree(few, tmp_path / "long")
+    for path in root.rglob("*.png"):
+        with Image.open(path) as file:
+            file.resize((2 * file.width, file.height), Image.Resampling.NEAREST).save(path)
+    asked = free_flags | {"method": "winclip", "preset": "paper", "data_path": root, "shots": 1}
+    seen = []
+    for batch, folder in ((1, "one"), (3, "three")):
+        given = asked | {"save_path": tmp_path / folder, "batch_size": batch}
+        status, _, err = run(monkeypatch, capfd, "test.py", *flags(**given))
+        assert status == 0, err
+        seen.append(results_of(tmp_path / folder))
+    assert seen[0]["classes"] == seen[1]["classes"] and seen[0]["config"]["tiling"]
+    assert [Path(path).name for path in seen[0]["hashes"]["prompts"]] == ["winclip.json"]
+    picture = next((root / "wood" / "test" / "good").iterdir())
+    given = {"class": "wood", "references": root / "wood" / "train" / "good", "out": tmp_path / "out"}
+    given |= {key: asked[key] for key in ("method", "preset", "clip_model", "clip_pretrained", "device")}
+    status, _, err = run(monkeypatch, capfd, "filo/predict.py", picture, *flags(**given))
+    assert status == 0, err
+    with Image.open(next((tmp_path / "out" / "heatmaps").iterdir())) as heatmap, Image.open(picture) as file:
+        assert file.width == 2 * file.height and heatmap.width > heatmap.height
+
+
 def test_seeds_that_were_stopped_go_on_together(free_flags, monkeypatch, capfd):
     look, looks = WinCLIPModel.look, []
 
@@ -153,7 +179,7 @@ def test_seeds_that_were_stopped_go_on_together(free_flags, monkeypatch, capfd):
 
     monkeypatch.setattr(WinCLIPModel, "look", stop)
     asked = flags(**free_flags | {"method": "winclip", "shots": 1, "seed": [0, 1], "batch_size": 1})
-    stop_at = 5  # two references, and the third image
+    stop_at = 3
     assert run(monkeypatch, capfd, "test.py", *asked)[0] == 130
     first = free_flags["save_path"] / "seed_0" / "unfinished"
     shutil.rmtree(first)  # one of them must begin anew

@@ -3,14 +3,18 @@
 import json
 from dataclasses import asdict, replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from filo.clip.load import load_clip
 from filo.clip.windows import embed_windows, window_patches
 from filo.errors import InputError
+from filo.grounding.boxes import cell_of
 from filo.methods.winclip import PRESETS, SIDES, WinCLIPConfig, WinCLIPModel, config_from_dict, spread
 from filo.prompts import ClassTexts
+from filo.views import join_tiles, stack_images
 
 PLACES = tuple("abcdefghi")
 TEXTS = {
@@ -18,6 +22,7 @@ TEXTS = {
     for name in ("nut", "bolt")
 }
 NAMES = ["nut", "bolt", "nut"]
+STATISTICS = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
 @pytest.fixture
@@ -189,3 +194,68 @@ def test_both_kinds_of_windows_are_looked_at(model, images):
         "mid": (3, 9, 24),
     }
     assert SIDES == {"large": 3, "mid": 2}
+
+
+# long pictures
+
+
+def long_images(model, *sizes):
+    """Drawn pictures of these widths and heights, prepared as the method wants them."""
+    rng = np.random.default_rng(3)
+    drawn = [rng.integers(0, 256, (height, width, 3), dtype=np.uint8) for width, height in sizes]
+    clip = model.clip
+    return [stack_images([model.view(Image.fromarray(each), clip.mean, clip.std)]) for each in drawn]
+
+
+@pytest.fixture
+def tiling(tiny_clip):
+    return WinCLIPModel(tiny_clip, PRESETS["paper"], TEXTS).eval()
+
+
+def test_a_square_picture_is_what_it_is_without_tiling(tiny_clip, tiling):
+    plain = WinCLIPModel(tiny_clip, replace(PRESETS["paper"], tiling=False), TEXTS).eval()
+    for model in (plain, tiling):
+        model.remember("nut", *long_images(model, (70, 70)))
+    (cut,), (whole,) = (long_images(model, (90, 90)) for model in (tiling, plain))
+    one, other = tiling.predict(cut, ["nut"]), plain.predict(whole, ["nut"])
+    assert torch.equal(one.scores, other.scores) and torch.equal(one.maps, other.maps)
+    assert torch.equal(one.similarities[0], other.similarities[0]) and one.positions == other.positions
+
+
+@pytest.mark.parametrize("shots", [0, 1])
+def test_a_long_picture_has_the_means_of_its_squares(tiny_clip, tiling, shots):
+    picture = long_images(tiling, (150, 90))[0]
+    squares = WinCLIPModel(tiny_clip, replace(PRESETS["paper"], tiling=False), TEXTS).eval()
+    if shots:
+        shown = long_images(tiling, (100, 60))[0]
+        tiling.remember("nut", shown)
+        squares.remember("nut", shown.pixels)
+        assert len(tiling.memory["nut"]["patch"]) == 2 * 16  # all of its squares are remembered
+    found, each = tiling.predict(picture, ["nut"]), squares.predict(picture.pixels, ["nut"] * 2)
+    torch.testing.assert_close(found.scores[0], each.scores.mean())
+    torch.testing.assert_close(found.maps[0], join_tiles(each.maps, (150, 90)))
+    torch.testing.assert_close(found.similarities[0], torch.stack(each.similarities).mean(0))
+    assert found.positions == (cell_of(int(found.maps[0].argmax()), 56),)
+
+
+def test_a_batch_of_pictures_of_all_shapes_gives_what_they_give_one_by_one(tiling):
+    pictures = long_images(tiling, (90, 90), (60, 200), (500, 50), (100, 64))
+    names = ["nut", "bolt", "nut", "bolt"]
+    tiling.remember("nut", stack_images(long_images(tiling, (200, 80), (60, 60))))
+    whole = tiling.predict(stack_images(pictures), names)
+    assert whole.maps.shape == (4, 56, 56)
+    for i, name in enumerate(names):
+        alone = tiling.predict(pictures[i], [name])
+        assert torch.equal(alone.scores[0], whole.scores[i]) and torch.equal(alone.maps[0], whole.maps[i])
+
+
+def test_what_is_new_in_a_long_picture_stands_out_where_it_is(tiling):
+    rng = np.random.default_rng(0)
+    texture = rng.integers(90, 110, (60, 180, 3), dtype=np.uint8)
+    marked = texture.copy()
+    marked[20:45, 130:155] = 255
+    normal, strange = (tiling.view(Image.fromarray(each), *STATISTICS) for each in (texture, marked))
+    tiling.remember("nut", normal)
+    far = tiling.predict(strange, ["nut"]).maps[0] - tiling.predict(normal, ["nut"]).maps[0]
+    y, x = divmod(int(far.argmax()), 56)
+    assert 15 <= y <= 45 and 38 <= x <= 50  # the mark lies at 40 to 48 of 56

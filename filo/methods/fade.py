@@ -31,7 +31,7 @@ from filo.methods.fade_config import FADEConfig
 from filo.methods.memory import coreset, leave_one_out, nearest
 from filo.prompts import ClassTexts
 from filo.text_models import TextModel, fit_text_model
-from filo.transforms import Images
+from filo.views import Images, Scales
 
 BEFORE = "a photo of a "  # before every prompt, also a whole sentence; and a full stop behind it
 AT_ONCE = 64  # texts that are encoded together
@@ -72,6 +72,11 @@ class FADEModel(Method):
         """The image sizes that are looked at."""
         config = self.config
         return tuple(dict.fromkeys((config.classification_img_size, *config.segmentation_img_sizes)))
+
+    @property
+    def view(self) -> Scales:
+        """All sizes are looked at."""
+        return Scales(self.sides)
 
     @property
     def map_side(self) -> int:

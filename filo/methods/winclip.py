@@ -2,14 +2,15 @@
 (arXiv 2303.14814). Nothing is trained.
 
 The preset `official` is what the third-party program at github.com/zqhang/WinCLIP-pytorch does, as the
-authors released none; `paper` takes the patch tokens of the last block but one. What the paper further has:
+authors released none; `paper` takes the patch tokens of the last block but one and cuts long pictures. What
+the paper further has:
 
 - It masks what lies outside a window, the program drops it; that comes to the same.
 - It has 22 templates, the program 21. Which texts are compared with is said from outside, by the ensembles
   `winclip` and `winclip_program`.
-- It cuts a long picture into squares of its shorter side, each at most 0.8 of that side after the one before.
-  A method gets squares: cutting is for the caller, as is the mean over the squares of scores, and of maps
-  where they overlap. References are then all squares of the reference pictures.
+- It cuts a long picture into squares of its shorter side, each at most 0.8 of that side after the one before
+  (`filo.views.Long`). Every square is a picture of its own; then the mean is taken, over all squares of their
+  scores, and where they overlap of their maps. What is remembered are all squares of the references.
 
 At the CLIP's own image size its position embeddings are used unchanged; at another one they are resized.
 """
@@ -31,8 +32,10 @@ from filo.method import Method, Prediction
 from filo.methods.memory import coreset, nearest
 from filo.mmci import to_grid
 from filo.prompts import ClassTexts
+from filo.views import Long, Tiles, View, Whole, count_tiles, join_tiles
 
 TEMPERATURE = 0.07
+AT_ONCE = 8  # tiles of one picture in one pass
 SIDES = {"large": 3, "mid": 2}  # of windows, in patches; 48 and 32 pixels of ViT-B-16-plus-240
 
 
@@ -46,6 +49,7 @@ class WinCLIPConfig:
 
     # which block's patch tokens are remembered: the last one's, or as in the paper those of the one before
     patch_tokens: Literal["last", "penultimate"] = "last"
+    tiling: bool = False  # long pictures are cut into squares along their longer side
     coreset_share: float = 1.0  # of the patch tokens of the references, kept in memory; below 1 of large sets
 
     sizes: ClassVar[tuple[str, ...]] = ()
@@ -64,7 +68,7 @@ class WinCLIPConfig:
             raise InputError(f"coreset_share {self.coreset_share}: wanted above 0 and at most 1")
 
 
-PRESETS = {"official": WinCLIPConfig(), "paper": WinCLIPConfig(patch_tokens="penultimate")}
+PRESETS = {"official": WinCLIPConfig(), "paper": WinCLIPConfig(patch_tokens="penultimate", tiling=True)}
 
 
 def config_from_dict(values: dict) -> WinCLIPConfig:
@@ -83,11 +87,14 @@ class WinFeatures(NamedTuple):
         image: (B, D), the class token
         patches: (B, N, C), without `ln_post` and projection
         windows: by the names of `SIDES`, (B, W, D)
+
+    Of pictures that are cut into tiles B counts these; `sizes` are then the pictures' widths and heights.
     """
 
     image: Tensor
     patches: Tensor
     windows: dict[str, Tensor]
+    sizes: tuple[tuple[int, int], ...] | None = None
 
 
 class WinCLIPModel(Method):
@@ -105,18 +112,24 @@ class WinCLIPModel(Method):
         self.windows = {name: window_patches(self.grid, self.grid, side) for name, side in SIDES.items()}
         self._pairs: dict[str, Tensor] = {}
 
+    @property
+    def view(self) -> View:
+        side = self.clip.image_size
+        return Long(side) if self.config.tiling else Whole(side)
+
     # what is remembered
 
     @torch.no_grad()
-    def remember(self, class_name: str, references: Tensor) -> None:
-        """Keep the features of normal images (K, 3, S, S) of a class, instead of earlier ones.
+    def remember(self, class_name: str, references: Tensor | Tiles) -> None:
+        """Keep the features of normal images (K, 3, S, S) of a class, or of their tiles, not earlier ones.
 
         Raises:
             InputError: there are none, or they have another size.
         """
-        if not len(references):
+        squares = references.pixels if isinstance(references, Tiles) else references
+        if not len(squares):
             raise InputError(f"there are no references of the class {class_name!r}: wanted one or more")
-        seen = [self.look(image[None]) for image in references]
+        seen = [self._look(square[None]) for square in squares]
         kept = {name: torch.cat([each.windows[name][0] for each in seen]) for name in SIDES}
         patches = torch.cat([each.patches[0] for each in seen])
         self.memory[class_name] = kept | {"patch": coreset(patches, self.config.coreset_share)}
@@ -124,8 +137,17 @@ class WinCLIPModel(Method):
     # features
 
     @torch.no_grad()
-    def look(self, images: Tensor) -> WinFeatures:
-        """Run the image tower over images (B, 3, S, S) and all their windows."""
+    def look(self, images: Tensor | Tiles) -> WinFeatures:
+        """Run the image tower over images (B, 3, S, S), or over tiles, and all their windows."""
+        if not isinstance(images, Tiles):
+            return self._look(images)
+        pictures = images.pixels.split([count_tiles(size) for size in images.sizes])  # whatever the batch
+        seen = [self._look(part) for tiles in pictures for part in tiles.split(AT_ONCE)]
+        windows = {name: torch.cat([each.windows[name] for each in seen]) for name in SIDES}
+        whole, patches = (torch.cat([getattr(each, name) for each in seen]) for name in ("image", "patches"))
+        return WinFeatures(whole, patches, windows, images.sizes)
+
+    def _look(self, images: Tensor) -> WinFeatures:
         layers = self.clip.layers
         tap = layers if self.config.patch_tokens == "last" else layers - 1
         whole = self.clip.vision(images, [tap], vv_after=layers)
@@ -188,7 +210,22 @@ class WinCLIPModel(Method):
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
         """Score a batch, each image of its own class: scores 0 to 1, maps 0 to 2."""
-        seen, side = features, self.clip.image_size
+        sizes, names = features.sizes, class_names
+        if sizes is not None:
+            counts = [count_tiles(size) for size in sizes]
+            names = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
+        scores, maps, alike = self._answer_squares(features, names)
+        if sizes is not None:
+            scores, alike = (
+                torch.stack([part.mean(0) for part in each.split(counts)]) for each in (scores, alike)
+            )
+            parts = zip(maps.split(counts), sizes, strict=True)
+            maps = torch.stack([join_tiles(part, size) for part, size in parts])
+        cells = tuple(cell_of(pixel, maps.shape[-1]) for pixel in maps.flatten(1).argmax(1).tolist())
+        return Prediction(scores, maps, tuple(alike), cells)
+
+    def _answer_squares(self, seen: WinFeatures, class_names: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Give scores (B,), maps (B, S, S) and the cosines with the normal text (B, 1) of squares."""
         pair = torch.stack([self.text_pair(name) for name in class_names])
         scores = self.probabilities(seen.image[:, None], pair)[:, 0, 1]
         windows = {name: self.probabilities(seen.windows[name], pair)[..., 1] for name in SIDES}
@@ -198,11 +235,10 @@ class WinCLIPModel(Method):
                 far = self.vision_map(self.distances(_row(seen, row), name))[0]
                 grids[row] += far
                 scores[row] = (scores[row] + far.max()) / 2
+        side = self.clip.image_size
         maps = F.interpolate(grids.float()[:, None], size=side, mode="bilinear", align_corners=False)[:, 0]
         normal = F.normalize(pair[:, :1], dim=-1)
-        alike = torch.einsum("bd,bkd->bk", F.normalize(seen.image, dim=-1), normal)
-        cells = tuple(cell_of(pixel, side) for pixel in maps.flatten(1).argmax(1).tolist())
-        return Prediction(scores, maps, tuple(alike), cells)
+        return scores, maps, torch.einsum("bd,bkd->bk", F.normalize(seen.image, dim=-1), normal)
 
 
 def spread(values: Tensor, patches: Tensor, height: int, width: int) -> Tensor:
