@@ -4,6 +4,7 @@ project's own.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -29,6 +30,14 @@ class Known(NamedTuple):
     factor: float
 
 
+@dataclass
+class Seen:
+    """A batch's features, and what the method by itself says of them, which no memory changes: found once."""
+
+    features: ImageFeatures
+    found: Prediction | None = None
+
+
 class FewShot(Method):
     """FiLo or AnomalyCLIP with a memory of the tokens that its heads, or texts, are compared with.
 
@@ -46,6 +55,10 @@ class FewShot(Method):
     @torch.no_grad()
     def image_features(self, images: Tensor, tapped: bool = True) -> ImageFeatures:
         return self.method.image_features(images, tapped)
+
+    def look(self, images: Tensor) -> Seen:
+        """Run the image tower over images (B, 3, S, S)."""
+        return Seen(self.image_features(images))
 
     @torch.no_grad()
     def remember(self, class_name: str, references: Tensor) -> None:
@@ -70,22 +83,23 @@ class FewShot(Method):
     @torch.no_grad()
     def answer(
         self,
-        features: ImageFeatures,
+        features: Seen,
         class_names: Sequence[str],
         positions: Sequence[Sequence[int]] | None = None,
         boxes: Sequence[Boxes] | None = None,
     ) -> Prediction:
-        """Score images by their features.
+        """Score a batch; the same one, of the same classes, positions and boxes, by another memory as well.
 
         Raises:
             InputError: nothing was shown of a class.
         """
-        found = self.method.answer(features, class_names, positions, boxes)
-        maps, scores = [], []
+        if features.found is None:
+            features.found = self.method.answer(features.features, class_names, positions, boxes)
+        found, maps, scores = features.found, [], []
         for row, name in enumerate(class_names):
             if name not in self.memory:
                 raise InputError(f"no references of the class {name!r} were shown: give some by --references")
-            far = self._distance(_patches(features.row(row)), self.memory[name])[0]
+            far = self._distance(_patches(features.features.row(row)), self.memory[name])[0]
             maps.append((found.maps[row] + far) / 2)
             scores.append((found.scores[row] + far.max()) / 2)
         return found._replace(scores=torch.stack(scores), maps=torch.stack(maps))
