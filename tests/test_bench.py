@@ -20,7 +20,12 @@ TINY = Place("tiny", CPU)
 AGREEMENT = {"image_bf16": 2e-2, "tower_bf16": 5e-2}  # all others are exact but for rounding
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("fade_1", "winclip_4", "anomalyclip_epoch")  # others are like them
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
+)
 def test_our_way_gives_what_the_plain_way_gives(name):
     ways = CASES[name].make(TINY)
     ways.prepare_plainly()

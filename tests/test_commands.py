@@ -404,7 +404,13 @@ def losses_of(folder):
     return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("changes", [{}, {"aug_rate": 0.5, "batch_size": 1}, {"preset": "paper"}], ids=str)
+CACHED = [
+    {"aug_rate": 0.5, "batch_size": 1},
+    *(pytest.param(c, marks=pytest.mark.slow) for c in ({}, {"preset": "paper"})),
+]
+
+
+@pytest.mark.parametrize("changes", CACHED, ids=str)
 def test_cached_features_give_the_losses_of_a_live_run(changes, train_flags, tmp_path, monkeypatch, capfd):
     values = train_flags | {"epoch": 2, "adapter_epoch": 2} | changes
     losses = {}

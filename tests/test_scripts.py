@@ -431,6 +431,7 @@ def test_an_environment_of_ones_own_that_lacks_packages_is_refused(checkout):
     assert status == 2 and "pip install -r requirements.txt" in err
 
 
+@pytest.mark.slow
 def test_a_broken_environment_is_made_anew(checkout):
     (checkout / ".venv" / "bin").mkdir(parents=True)
     (checkout / ".venv" / "pyvenv.cfg").touch()
@@ -463,6 +464,7 @@ def test_a_folder_without_a_python_that_runs_is_left_alone(checkout, mark):
     assert [path.name for path in (checkout / "own").iterdir()] == [mark]
 
 
+@pytest.mark.slow
 def test_an_environment_without_pip_is_not_wiped(checkout):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(checkout / "own")], check=True)
     (checkout / "own" / "mine.txt").write_text("")
@@ -520,7 +522,7 @@ def whole(checkout, tiny_config):
     return checkout
 
 
-@pytest.mark.parametrize("method", ["filo", "anomalyclip"])
+@pytest.mark.parametrize("method", ["filo", pytest.param("anomalyclip", marks=pytest.mark.slow)])
 def test_a_method_is_trained_tested_and_put_into_the_table(whole, wood, method):
     known = {"PYTHON": sys.executable, "METHOD": method, "OMP_NUM_THREADS": "1"}
     for name in ("visa", "mvtec"):
