@@ -41,7 +41,9 @@ def embed_windows(tower: VisionTower, images: Tensor, patches: Tensor) -> Tensor
 
 
 def _class_token(tower: VisionTower, x: Tensor) -> Tensor:
-    for block in tower.blocks:
+    *before, last = tower.blocks
+    for block in before:
         x = x + attend(block, *project_qkv(block, x))
         x = feed_forward(block, x)
-    return x[:, 0]
+    x = x + attend(last, *project_qkv(last, x))
+    return feed_forward(last, x[:, 0])  # nobody asks for what the last block makes of the patches
