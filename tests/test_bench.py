@@ -38,6 +38,7 @@ def test_our_way_gives_what_the_plain_way_gives(name):
         assert one.shape == other.shape
         assert np.abs(one - other).max() < AGREEMENT.get(name, 1e-4)
     assert any(np.abs(array).max() > 1e-3 for array in ours)
+    assert not any((array == 1).all() for array in ours)  # cut to one value there is nothing to compare
 
 
 @pytest.mark.parametrize("name", ["metrics", "memory", "memory_one"])
